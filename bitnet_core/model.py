@@ -1,0 +1,233 @@
+"""A model: hyper-parameters and weights of a GGUF file, used where they lie."""
+
+from __future__ import annotations
+
+import weakref
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+from bitnet_core._lib import call, default_threads, ffi, isa_names, kernels_for, lib
+from bitnet_core.exceptions import LiveViewsError
+from bitnet_core.gguf import GGUFReader
+from bitnet_core.session import Session
+
+if TYPE_CHECKING:
+    import os
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+__all__ = ["Model", "ModelConfig"]
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Hyper-parameters under GGUF's names.
+
+    ``dtype`` is that of the ternary matrices, ``head_dtype`` that of the matrix that makes logits, and ``tied_head``
+    says that this matrix is ``token_embd.weight``.
+    """
+
+    arch: str
+    n_vocab: int
+    n_ctx: int
+    n_embd: int
+    n_layer: int
+    n_head: int
+    n_head_kv: int
+    n_embd_head: int
+    n_rot: int
+    n_ff: int
+    rms_eps: float
+    rope_freq_base: float
+    dtype: str
+    head_dtype: str
+    tied_head: bool
+
+
+def _end_tokens(handle: Any) -> frozenset[int]:
+    raw = lib.bnc_model_get_config(handle)
+    return frozenset(int(token) for token in (raw.eos_token, raw.eot_token) if token >= 0)
+
+
+def _config(handle: Any) -> ModelConfig:
+    raw = lib.bnc_model_get_config(handle)
+    values = {field.name: getattr(raw, field.name) for field in fields(ModelConfig)}
+    values["arch"] = ffi.string(raw.arch).decode()
+    for name in ("dtype", "head_dtype"):
+        values[name] = ffi.string(lib.bnc_dtype_at(values[name]).name).decode()
+    values["tied_head"] = bool(raw.tied_head)
+    return ModelConfig(**values)
+
+
+class Model:
+    """Weights bound by name to a mapped file. Immutable, and shared freely between threads; sequences are sessions.
+
+    Made by :meth:`from_file`. A context manager; :meth:`close` unmaps the file.
+
+    Attributes
+    ----------
+    config : ModelConfig
+    reader : GGUFReader
+        The file, for metadata and tensors.
+    isa : str
+        The level of kernels its sessions use.
+    n_threads : int
+        What its sessions use unless told otherwise.
+    end_tokens : frozenset[int]
+        Ids that end a generation: end of sequence, and end of turn (declared, or found by its text ``<|eot_id|>``,
+        which published files do not declare).
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from bitnet_core import Model, SamplingParams
+    >>> from bitnet_core.synthetic import write_model
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> path = write_model(folder.name + "/tiny.gguf", "tiny")
+    >>> with Model.from_file(path) as model, model.session() as session:
+    ...     ids = list(session.generate([1, 2, 3], SamplingParams(temperature=0, max_tokens=5)))
+    >>> len(ids)
+    5
+    """
+
+    def __init__(self, reader: GGUFReader, handle: Any, n_threads: int) -> None:
+        self.reader = reader
+        self.n_threads = n_threads
+        self.config = _config(handle)
+        self.end_tokens = _end_tokens(handle)
+        self.isa = isa_names()[lib.bnc_kernels_isa(lib.bnc_model_get_kernels(handle))]
+        self._hold = reader.hold("a model")
+        self._handle = handle
+        self._sessions: weakref.WeakSet[Session] = weakref.WeakSet()
+
+    @classmethod
+    def from_file(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        n_threads: int | None = None,
+        isa: str | None = None,
+        mmap: bool = True,
+        dtype: str | None = None,
+        validate: bool = False,
+    ) -> Self:
+        """Open a GGUF file of architecture ``bitnet-b1.58``, ``bitnet-25`` or ``bitnet``.
+
+        Parameters
+        ----------
+        path
+            The file.
+        n_threads
+            Threads of a session; default ``BITNET_THREADS``, else the physical cores.
+        isa
+            Level of kernels; default ``BITNET_ISA``, else the best the machine has.
+        mmap
+            False reads the file into memory instead of mapping it.
+        dtype
+            What tensor type id 36 means (``"i2_s"`` or ``"qk256"``), for a file whose sizes leave it open.
+        validate
+            Read all weights once and reject codes without meaning. Without it such a code counts as code - 1.
+
+        Raises
+        ------
+        GGUFError
+            The file breaks a rule of the format.
+        UnsupportedModelError
+            The architecture, a hyper-parameter or a tensor is not what this library runs; the message names it.
+        OSError
+            The file cannot be opened or read.
+        """
+        threads, kernels = default_threads(n_threads), kernels_for(isa)
+        reader = GGUFReader(path, mmap=mmap, dtype=dtype)
+        try:
+            options = ffi.new("bnc_model_options *", {"kernels": kernels, "validate": validate})
+            out = ffi.new("bnc_model **")
+            call(lib.bnc_model_new, reader.handle, options, out)
+            return cls(reader, ffi.gc(out[0], lib.bnc_model_free), threads)
+        except BaseException:
+            reader.close()
+            raise
+
+    @property
+    def handle(self) -> Any:
+        """The ``bnc_model *``; raises ValueError once the model is closed."""
+        if self._handle is None:
+            raise ValueError("the model is closed")
+        return self._handle
+
+    @property
+    def metadata(self) -> Any:
+        """The file's metadata; see :class:`GGUFReader`."""
+        return self.reader.metadata
+
+    @property
+    def bytes_per_token(self) -> int:
+        """Bytes that evaluating one token with all logits must read: every weight once, without the KV cache."""
+        return int(lib.bnc_model_bytes_per_token(self.handle))
+
+    def session(
+        self,
+        n_ctx: int | None = None,
+        *,
+        kv_dtype: str = "f16",
+        n_threads: int | None = None,
+        n_batch: int | None = None,
+    ) -> Session:
+        """Start a sequence.
+
+        Parameters
+        ----------
+        n_ctx
+            Positions its KV cache holds; default and largest value: the model's. Memory is taken as positions are used.
+        kv_dtype
+            ``"f16"`` or ``"f32"``, the type of cached keys and values.
+        n_threads
+            Default: the model's.
+        n_batch
+            Tokens of a prompt evaluated in one pass over the weights; default 256.
+        """
+        threads = self.n_threads if n_threads is None else n_threads
+        session = Session(self, n_ctx=n_ctx, kv_dtype=kv_dtype, n_threads=default_threads(threads), n_batch=n_batch)
+        self._sessions.add(session)
+        return session
+
+    def close(self) -> None:
+        """Free the model and unmap its file. A second call does nothing.
+
+        Raises
+        ------
+        LiveViewsError
+            Sessions are still open, or arrays still look into the file; the model then stays usable.
+        """
+        if self._handle is None:
+            return
+        n_live = sum(not session.closed for session in self._sessions)
+        if n_live:
+            raise LiveViewsError(f"{n_live} session{'s are' if n_live > 1 else ' is'} still open; close them first")
+        self._hold.release()
+        try:
+            self.reader.close()
+        except LiveViewsError:
+            self._hold = self.reader.hold("a model")
+            raise
+        self._handle = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        try:
+            self.close()
+        except LiveViewsError:
+            # Frames of an exception on its way hold sessions and views: that exception is the news. The file is then
+            # unmapped when they are gone.
+            if kind is None:
+                raise
+
+    def __repr__(self) -> str:
+        state = " closed" if self._handle is None else ""
+        c = self.config
+        return f"<Model {self.reader.path} {c.arch} {c.n_layer}x{c.n_embd} {c.dtype} isa={self.isa}{state}>"

@@ -1,0 +1,313 @@
+"""A session: one sequence of tokens on a model, with its KV cache."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bitnet_core._lib import call, ffi, lib
+from bitnet_core.exceptions import ContextOverflowError, SessionBusyError
+from bitnet_core.kernels import kernel_at
+from bitnet_core.sampling import SamplingParams
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from types import TracebackType
+
+    from numpy.typing import NDArray
+    from typing_extensions import Self
+
+    from bitnet_core.model import Model
+
+__all__ = ["Session"]
+
+_KV_DTYPES = {"f16": lib.BNC_KV_F16, "f32": lib.BNC_KV_F32}
+
+
+def _ids(tokens: Iterable[int] | NDArray[Any]) -> NDArray[np.int32]:
+    """Token ids as a C array; whatever does not fit an int32 is refused here, the rest by the library."""
+    array = np.asarray(tokens if isinstance(tokens, np.ndarray) else list(tokens))
+    if array.ndim != 1:
+        raise ValueError(f"tokens must be a flat sequence, not of shape {array.shape}")
+    if array.size == 0:
+        return np.empty(0, np.int32)
+    if not np.issubdtype(array.dtype, np.integer):
+        raise TypeError(f"tokens must be integers, not {array.dtype}")
+    limits = np.iinfo(np.int32)
+    if array.min() < limits.min or array.max() > limits.max:
+        raise ValueError(f"token ids must fit int32; got {array.min()} to {array.max()}")
+    return np.ascontiguousarray(array, np.int32)
+
+
+class Session:
+    """One sequence: tokens are appended by :meth:`eval` and :meth:`generate`, and dropped by :meth:`rewind`.
+
+    Made by :meth:`Model.session`. Used by one thread at a time: a call that arrives while another runs raises
+    SessionBusyError and changes nothing. The GIL is released while it computes, so sessions of one model run in
+    parallel.
+    """
+
+    def __init__(self, model: Model, *, n_ctx: int | None, kv_dtype: str, n_threads: int, n_batch: int | None) -> None:
+        if kv_dtype not in _KV_DTYPES:
+            raise ValueError(f"kv_dtype must be one of {', '.join(_KV_DTYPES)}, not {kv_dtype!r}")
+        for name, value in (("n_ctx", n_ctx), ("n_batch", n_batch)):
+            if value is not None and value < 1:
+                raise ValueError(f"{name} must be at least 1, not {value}")
+        options = ffi.new("bnc_session_options *")
+        options.n_ctx, options.n_batch = n_ctx or 0, n_batch or 0
+        options.n_threads, options.kv_dtype = n_threads, _KV_DTYPES[kv_dtype]
+        out = ffi.new("bnc_session **")
+        call(lib.bnc_session_new, model.handle, options, out)
+        # The C objects below a session must outlive it, also when the garbage collector takes all of them at once:
+        # the destructor holds them.
+        model_handle, hold = model.handle, model.reader.hold("a session")
+
+        def free(handle: Any) -> None:
+            lib.bnc_session_free(handle)
+            hold.release()
+            _ = model_handle
+
+        self._handle = ffi.gc(out[0], free)
+        self.model = model
+        self.kv_dtype = kv_dtype
+        self.n_threads = n_threads
+        self._pending: list[int] = []  # yielded by generate() and not yet evaluated: at most one
+        self._lock = threading.Lock()
+
+    @property
+    def handle(self) -> Any:
+        """The ``bnc_session *``; raises ValueError once the session is closed."""
+        if self._handle is None:
+            raise ValueError("the session is closed")
+        return self._handle
+
+    @property
+    def closed(self) -> bool:
+        """Whether :meth:`close` was called."""
+        return self._handle is None
+
+    @property
+    def n_past(self) -> int:
+        """Tokens in the sequence."""
+        return int(lib.bnc_session_n_past(self.handle)) + len(self._pending)
+
+    @property
+    def n_ctx(self) -> int:
+        """Tokens the sequence can hold."""
+        return int(lib.bnc_session_n_ctx(self.handle))
+
+    @property
+    def n_batch(self) -> int:
+        """Tokens evaluated in one pass over the weights."""
+        return int(lib.bnc_session_n_batch(self.handle))
+
+    @property
+    def kv_bytes(self) -> int:
+        """Size of the KV cache in bytes; the system provides it page by page as positions are used."""
+        return int(lib.bnc_session_kv_bytes(self.handle))
+
+    @property
+    def scratch_bytes(self) -> int:
+        """Size of activations and other working memory in bytes."""
+        return int(lib.bnc_session_scratch_bytes(self.handle))
+
+    def eval(self, tokens: Iterable[int] | NDArray[Any], *, all_logits: bool = False) -> NDArray[np.float32]:
+        """Append tokens and return logits.
+
+        Parameters
+        ----------
+        tokens
+            Token ids, at least one.
+        all_logits
+            True: of every token; False: of the last one.
+
+        Returns
+        -------
+        float32 array of shape (n_tokens, n_vocab), or (n_vocab,). Its bits depend neither on the number of threads, nor
+        on the level of kernels, nor on how a sequence is cut into calls.
+
+        Raises
+        ------
+        ContextOverflowError
+            The tokens do not fit the context.
+        ValueError
+            A token is not in the vocabulary, or there is none. The session is then as it was.
+        """
+        ids = _ids(tokens)
+        n_vocab = self.model.config.n_vocab
+        if ids.size == 0:
+            raise ValueError("at least one token is needed")
+        with _Transaction(self):
+            self._check_fits(ids.size + len(self._pending))
+            self._flush()
+            logits = np.empty((ids.size if all_logits else 1, n_vocab), np.float32)
+            for begin in range(0, ids.size, self.n_batch):
+                block = ids[begin : begin + self.n_batch]
+                last = begin + block.size == ids.size
+                out = logits[begin : begin + block.size] if all_logits else logits
+                self._eval_block(block, out if all_logits or last else None, all_logits=all_logits)
+        return logits if all_logits else logits[0]
+
+    def generate(self, ids: Iterable[int] | NDArray[Any], params: SamplingParams | None = None) -> Iterator[int]:
+        """Append ``ids``, then yield generated tokens one by one, each appended to the sequence.
+
+        The generation ends at a token of ``params.stop``, at the model's end-of-sequence or end-of-turn token (none of
+        which is yielded), after ``params.max_tokens``, or when the context is full. The session can be used afterwards,
+        and continues after the last token yielded, also when the iterator was dropped early.
+
+        Parameters
+        ----------
+        ids
+            Prompt, or what follows in a sequence already begun. May be empty if the sequence is not.
+        params
+            Default: ``SamplingParams()``.
+
+        Yields
+        ------
+        int
+            Token ids.
+        """
+        params = params or SamplingParams()
+        prompt = _ids(ids)
+        if prompt.size == 0 and not self._pending:
+            raise ValueError("generate needs at least one token: the last token's logits are not kept")
+        return self._generate(prompt, params)
+
+    def _generate(self, prompt: NDArray[np.int32], params: SamplingParams) -> Iterator[int]:
+        if params.max_tokens == 0:
+            if prompt.size:
+                self.eval(prompt)
+            return
+        sampler = self._new_sampler(params)
+        stop = {*params.stop, *self.model.end_tokens}
+        with _Transaction(self):
+            tokens = np.concatenate([np.array(self._pending, np.int32), prompt])
+            self._check_fits(tokens.size)
+            for token in tokens:
+                call(lib.bnc_sampler_accept, sampler, int(token))
+            for begin in range(0, tokens.size - 1, self.n_batch):
+                self._eval_block(tokens[begin : min(begin + self.n_batch, tokens.size - 1)], None, all_logits=False)
+            token = self._sample(tokens[-1:], sampler)
+            self._pending = []
+        for count in range(1, params.max_tokens + 1):
+            if token in stop:
+                return
+            position = self.n_past
+            if position == self.n_ctx:  # full: the token is given out, but has no place in the sequence
+                yield token
+                return
+            call(lib.bnc_sampler_accept, sampler, token)
+            self._pending = pending = [token]
+            yield token
+            if count == params.max_tokens:
+                return
+            with _Transaction(self):
+                if self._pending is not pending or self.n_past != position + 1:
+                    raise RuntimeError("the session was changed while generate() was running; start a new generation")
+                token = self._sample(np.array(pending, np.int32), sampler)
+                self._pending = []
+
+    def rewind(self, n: int) -> None:
+        """Forget every token from position ``n`` on.
+
+        Raises
+        ------
+        ValueError
+            ``n`` is negative or beyond the sequence.
+        """
+        with _Transaction(self):
+            if n == self.n_past:
+                return
+            call(lib.bnc_session_rewind, self.handle, n)
+            self._pending = []
+
+    def fill_kv(self, n: int, seed: int = 0) -> None:
+        """Set the position to ``n`` with seeded noise in the KV cache: a deep context without its prefill.
+
+        For benchmarks: the time of what follows is that of a real context of this depth, its logits mean nothing.
+        """
+        with _Transaction(self):
+            call(lib.bnc_session_fill_kv, self.handle, n, seed)
+            self._pending = []
+
+    def kernels_used(self) -> tuple[str, ...]:
+        """Names of the kernels that have run in this session, as dispatch recorded them."""
+        indices = ffi.new("int32_t[]", lib.bnc_kernel_count())
+        n = lib.bnc_session_kernels_used(self.handle, indices, len(indices))
+        return tuple(sorted(kernel_at(indices[i]).name for i in range(n)))
+
+    def close(self) -> None:
+        """Free the session. A call that is running in another thread finishes first. A second call does nothing."""
+        self._handle = None
+
+    def _eval_block(self, block: NDArray[np.int32], logits: NDArray[np.float32] | None, *, all_logits: bool) -> None:
+        """One call into the library; the prompt comes in blocks so that Ctrl-C is noticed between them."""
+        out = ffi.NULL if logits is None else ffi.from_buffer("float[]", logits)
+        call(lib.bnc_session_eval, self.handle, ffi.from_buffer("int32_t[]", block), block.size, out, all_logits)
+
+    def _flush(self) -> None:
+        """Evaluate the token that generate() left behind."""
+        if self._pending:
+            self._eval_block(np.array(self._pending, np.int32), None, all_logits=False)
+            self._pending = []
+
+    def _check_fits(self, n_tokens: int) -> None:
+        evaluated = int(lib.bnc_session_n_past(self.handle))
+        if evaluated + n_tokens > self.n_ctx:
+            raise ContextOverflowError(f"{n_tokens} tokens after {evaluated} do not fit a context of {self.n_ctx}")
+
+    def _sample(self, tokens: NDArray[np.int32], sampler: Any) -> int:
+        out = ffi.new("int32_t *")
+        data = ffi.from_buffer("int32_t[]", tokens)
+        call(lib.bnc_session_sample, self.handle, data, tokens.size, sampler, out)
+        return int(out[0])
+
+    def _new_sampler(self, params: SamplingParams) -> Any:
+        fields = ("temperature", "top_k", "top_p", "repetition_penalty", "seed")
+        sampling = ffi.new("bnc_sampling *", {name: getattr(params, name) for name in fields})
+        out = ffi.new("bnc_sampler **")
+        call(lib.bnc_sampler_new, self.model.config.n_vocab, sampling, out)
+        return ffi.gc(out[0], lib.bnc_sampler_free)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        if self.closed:
+            return "<Session closed>"
+        return f"<Session {self.n_past}/{self.n_ctx} tokens, {self.kv_dtype} cache, {self.n_threads} threads>"
+
+
+class _Transaction:
+    """One thread inside a session; an exception, Ctrl-C included, takes the sequence back to where it was."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def __enter__(self) -> None:
+        session = self._session
+        if not session._lock.acquire(blocking=False):  # noqa: SLF001  # one object in two classes
+            raise SessionBusyError("the session is in use by another thread; give each thread its own")
+        try:
+            self._n_past = int(lib.bnc_session_n_past(session.handle))
+        except BaseException:
+            session._lock.release()  # noqa: SLF001
+            raise
+        self._pending = session._pending  # noqa: SLF001
+
+    def __exit__(self, kind: type[BaseException] | None, value: object, traceback: object) -> None:
+        session = self._session
+        try:
+            if kind is not None and not session.closed:
+                if int(lib.bnc_session_n_past(session.handle)) > self._n_past:
+                    call(lib.bnc_session_rewind, session.handle, self._n_past)
+                session._pending = self._pending  # noqa: SLF001
+        finally:
+            session._lock.release()  # noqa: SLF001

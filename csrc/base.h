@@ -1,0 +1,90 @@
+/*
+ * base.h - what every other file stands on: integers, alignment, little-endian loads, checked arithmetic, attributes.
+ */
+#ifndef BNC_BASE_H
+#define BNC_BASE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+#error "bitnet_core uses weights where they lie in little-endian files; big-endian machines are not supported"
+#endif
+
+/* clang fuses a * b + c into one rounding unless told; results must not depend on it. gcc with -std=c11 does not. */
+#if defined(__clang__)
+#pragma STDC FP_CONTRACT OFF
+#endif
+
+#if defined(__x86_64__) || defined(_M_X64)
+#define BNC_X86_64 1
+#elif defined(__aarch64__)
+#define BNC_AARCH64 1
+#endif
+
+#define BNC_TARGET(isa) __attribute__((target(isa)))
+/* What the functions of a level may use; isa.def names the same features. */
+#define BNC_AVX2 BNC_TARGET("avx2,f16c")
+#define BNC_INLINE static inline __attribute__((always_inline))
+#define BNC_PRINTF(fmt, args) __attribute__((format(printf, fmt, args)))
+#define BNC_MUST_USE __attribute__((warn_unused_result))
+#define BNC_COUNTOF(a) (sizeof(a) / sizeof((a)[0]))
+
+/* Cache line of every machine we run on: what two threads write stays this far apart. */
+#define BNC_CACHE_LINE 64
+
+BNC_INLINE int64_t bnc_min_i64(int64_t a, int64_t b) { return a < b ? a : b; }
+BNC_INLINE int64_t bnc_max_i64(int64_t a, int64_t b) { return a > b ? a : b; }
+BNC_INLINE int64_t bnc_ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+BNC_INLINE int64_t bnc_round_up(int64_t a, int64_t b) { return bnc_ceil_div(a, b) * b; }
+
+/* Loads from unaligned little-endian bytes. */
+BNC_INLINE uint16_t bnc_load_u16(const void *p) {
+    uint16_t v;
+    memcpy(&v, p, 2);
+    return v;
+}
+BNC_INLINE uint32_t bnc_load_u32(const void *p) {
+    uint32_t v;
+    memcpy(&v, p, 4);
+    return v;
+}
+BNC_INLINE uint64_t bnc_load_u64(const void *p) {
+    uint64_t v;
+    memcpy(&v, p, 8);
+    return v;
+}
+BNC_INLINE float bnc_load_f32(const void *p) {
+    float v;
+    memcpy(&v, p, 4);
+    return v;
+}
+
+BNC_INLINE uint32_t bnc_bits_f32(float x) {
+    uint32_t v;
+    memcpy(&v, &x, 4);
+    return v;
+}
+BNC_INLINE float bnc_f32_bits(uint32_t u) {
+    float v;
+    memcpy(&v, &u, 4);
+    return v;
+}
+
+/* false on overflow; *out is then not to be used. */
+BNC_INLINE BNC_MUST_USE bool bnc_add_u64(uint64_t a, uint64_t b, uint64_t *out) {
+    return !__builtin_add_overflow(a, b, out);
+}
+BNC_INLINE BNC_MUST_USE bool bnc_mul_u64(uint64_t a, uint64_t b, uint64_t *out) {
+    return !__builtin_mul_overflow(a, b, out);
+}
+BNC_INLINE BNC_MUST_USE bool bnc_add_i64(int64_t a, int64_t b, int64_t *out) {
+    return !__builtin_add_overflow(a, b, out);
+}
+BNC_INLINE BNC_MUST_USE bool bnc_mul_i64(int64_t a, int64_t b, int64_t *out) {
+    return !__builtin_mul_overflow(a, b, out);
+}
+
+#endif

@@ -1,0 +1,235 @@
+/*
+ * forward.c - the transformer, in the order it is computed.
+ *
+ * All threads run the same code and meet at barriers; each owns a fixed share of tokens, rows or heads. No sum ever
+ * crosses a share, so the result does not depend on how many threads there are; and no sum crosses tokens, so it does
+ * not depend on whether a token comes alone or in a block.
+ */
+#include "forward.h"
+
+#include <math.h>
+
+/* One thread's view of one call. */
+typedef struct {
+    bnc_session *s;
+    const bnc_model *m;
+    const bnc_model_config *c;
+    bnc_lane_memory *lane;
+    int ith, nth;
+    const int32_t *tokens;
+    int64_t n_tokens;
+    float *logits;
+    int64_t n_logits;
+} worker;
+
+/* The chosen kernel, noted as having run. The first thread takes part in every step, so its notes are complete. */
+#define RUN(w, op, dtype) (note(w, BNC_OP_##op, dtype), BNC_FN((w)->m->kernels, op, dtype))
+#define RUN0(w, op) RUN(w, op, 0)
+
+static void note(const worker *w, int op, int dtype) {
+    if (w->ith == 0)
+        w->s->used[op][dtype] = 1;
+}
+
+static void barrier(const worker *w) { bnc_threads_barrier(w->s->threads); }
+
+/* ---- the parts of a layer ---- */
+
+/* x = rows of token_embd; and the rotation of each position, shared by all heads and layers. */
+static void embed(const worker *w) {
+    const int64_t n_embd = w->c->n_embd, half = w->c->n_rot / 2;
+    const int64_t row_bytes = n_embd * bnc_model_element_bytes(w->m->embd_dtype);
+    int64_t begin, end;
+    bnc_split(w->n_tokens, 1, w->ith, w->nth, &begin, &end);
+    for (int64_t t = begin; t < end; t++) {
+        RUN(w, dequantize, w->m->embd_dtype)
+        (w->m->token_embd + w->tokens[t] * row_bytes, 1, n_embd, 1.0f, w->s->x + t * n_embd);
+        float *rope = w->s->rope + t * 2 * half;
+        for (int64_t i = 0; i < half; i++) {
+            const float angle = (float)(w->s->n_past + t) * w->s->freqs[i];
+            rope[i] = (float)cos((double)angle);
+            rope[half + i] = (float)sin((double)angle);
+        }
+    }
+}
+
+/* act[t] = quantized rmsnorm(x[t]) * weight, for rows x (n_tokens, n). */
+static void norm_and_quantize(const worker *w, const float *x, const float *weight, int64_t n) {
+    const bnc_activations *act = &w->s->act;
+    const bnc_arrange_fn arrange = BNC_FN(w->m->kernels, arrange, w->c->dtype);
+    const int64_t padded = bnc_round_up(n, BNC_Q8_PAD);
+    int64_t begin, end;
+    bnc_split(w->n_tokens, 1, w->ith, w->nth, &begin, &end);
+    for (int64_t t = begin; t < end; t++) {
+        int8_t *q = act->q + t * act->stride;
+        RUN0(w, rms_norm)(x + t * n, weight, n, w->c->rms_eps, w->lane->row);
+        RUN0(w, q8)(w->lane->row, n, padded, arrange ? w->lane->q : q, &act->s[t], &act->q_sum[t]);
+        if (arrange) {
+            note(w, BNC_OP_arrange, w->c->dtype);
+            arrange(w->lane->q, padded, q);
+        }
+    }
+}
+
+/* The share [begin, end) of this thread in the rows of matrix i of several that are computed together. */
+static void split_rows(const worker *w, const bnc_matrix *const *matrices, int n, int i, int64_t *begin, int64_t *end) {
+    int64_t total = 0, before = 0;
+    for (int j = 0; j < n; j++) {
+        before += j < i ? matrices[j]->n_rows : 0;
+        total += matrices[j]->n_rows;
+    }
+    bnc_split(total, 4, w->ith, w->nth, begin, end);
+    *begin = bnc_min_i64(bnc_max_i64(*begin - before, 0), matrices[i]->n_rows);
+    *end = bnc_min_i64(bnc_max_i64(*end - before, 0), matrices[i]->n_rows);
+}
+
+static void matmul(const worker *w, const bnc_matrix *matrix, int64_t begin, int64_t end, bnc_matmul_mode mode,
+                   float *y) {
+    if (begin == end)
+        return;
+    note(w, w->n_tokens == 1 ? BNC_OP_gemv : BNC_OP_gemm, w->c->dtype);
+    note(w, BNC_OP_scale_i32, 0);
+    bnc_matmul_rows(w->m->kernels, w->c->dtype, matrix, begin, end, &w->s->act, w->n_tokens, mode, y, matrix->n_rows,
+                    w->lane->scratch);
+}
+
+/* Several matrices on the same activations, as one region. */
+static void matmuls(const worker *w, const bnc_matrix *const *matrices, float *const *y, int n) {
+    for (int i = 0; i < n; i++) {
+        int64_t begin, end;
+        split_rows(w, matrices, n, i, &begin, &end);
+        matmul(w, matrices[i], begin, end, BNC_STORE, y[i]);
+    }
+}
+
+/* x += matrix * act. */
+static void project(const worker *w, const bnc_matrix *matrix) {
+    int64_t begin, end;
+    bnc_split(matrix->n_rows, 4, w->ith, w->nth, &begin, &end);
+    matmul(w, matrix, begin, end, BNC_ACCUMULATE, w->s->x);
+}
+
+/* Rotate queries and keys; put keys and values into the cache. */
+static void rotate_and_store(const worker *w, int64_t il) {
+    const int64_t hd = w->c->n_embd_head, half = w->c->n_rot / 2;
+    const int64_t n_head = w->c->n_head, n_head_kv = w->c->n_head_kv;
+    int64_t begin, end;
+    bnc_split(w->n_tokens * (n_head + n_head_kv), 1, w->ith, w->nth, &begin, &end);
+    for (int64_t i = begin; i < end; i++) {
+        const int64_t t = i / (n_head + n_head_kv), h = i % (n_head + n_head_kv);
+        const float *rope = w->s->rope + t * 2 * half;
+        if (h < n_head) {
+            RUN0(w, rope)(w->s->q + (t * n_head + h) * hd, rope, rope + half, w->c->n_rot);
+            continue;
+        }
+        const int64_t row = t * n_head_kv + h - n_head, pos = w->s->n_past + t;
+        RUN0(w, rope)(w->s->k + row * hd, rope, rope + half, w->c->n_rot);
+        RUN(w, quantize, w->s->kv_dtype)(w->s->k + row * hd, 1, hd, 1.0f, bnc_session_kv(w->s, il, 0, h - n_head, pos));
+        RUN(w, quantize, w->s->kv_dtype)(w->s->v + row * hd, 1, hd, 1.0f, bnc_session_kv(w->s, il, 1, h - n_head, pos));
+    }
+}
+
+/* attn[t] = softmax(q k / sqrt(n_embd_head)) v over the positions up to t's own. Heads outermost, so that a thread's
+ * share has tokens of every age and the shares cost the same. */
+static void attend(const worker *w, int64_t il) {
+    const int64_t hd = w->c->n_embd_head, n_head = w->c->n_head, group = n_head / w->c->n_head_kv;
+    const float scale = (float)(1.0 / sqrt((double)hd));
+    int64_t begin, end;
+    bnc_split(n_head * w->n_tokens, 1, w->ith, w->nth, &begin, &end);
+    for (int64_t i = begin; i < end; i++) {
+        const int64_t h = i / w->n_tokens, t = i % w->n_tokens, n = w->s->n_past + t + 1;
+        float *scores = w->lane->scores;
+        RUN(w, scores, w->s->kv_dtype)
+        (w->s->q + (t * n_head + h) * hd, bnc_session_kv(w->s, il, 0, h / group, 0), n, hd, scale, scores);
+        RUN0(w, softmax)(scores, n);
+        RUN(w, mix, w->s->kv_dtype)
+        (scores, bnc_session_kv(w->s, il, 1, h / group, 0), n, hd, w->s->attn + (t * n_head + h) * hd);
+    }
+}
+
+/* gate = act(Wgate h) * (Wup h). A thread computes the same rows of both, so it needs no barrier in between. */
+static void gate_and_up(const worker *w, const bnc_layer *l) {
+    const int64_t n_ff = w->c->n_ff;
+    int64_t begin, end;
+    bnc_split(n_ff, 16, w->ith, w->nth, &begin, &end);
+    matmul(w, &l->ffn_gate, begin, end, BNC_STORE, w->s->gate);
+    matmul(w, &l->ffn_up, begin, end, BNC_STORE, w->s->up);
+    const bnc_relu2_fn act = w->m->activation == BNC_OP_relu2 ? RUN0(w, relu2) : RUN0(w, silu);
+    for (int64_t t = 0; t < w->n_tokens; t++) {
+        float *gate = w->s->gate + t * n_ff + begin;
+        act(gate, w->s->up + t * n_ff + begin, end - begin, gate);
+    }
+}
+
+static void layer(const worker *w, int64_t il) {
+    const bnc_session *s = w->s;
+    const bnc_layer *l = &w->m->layer[il];
+    const bnc_matrix *const qkv[] = {&l->attn_q, &l->attn_k, &l->attn_v};
+    float *const qkv_out[] = {s->q, s->k, s->v};
+
+    norm_and_quantize(w, s->x, l->attn_norm, w->c->n_embd);
+    barrier(w);
+    matmuls(w, qkv, qkv_out, 3);
+    barrier(w);
+    rotate_and_store(w, il);
+    barrier(w);
+    attend(w, il);
+    barrier(w);
+    norm_and_quantize(w, s->attn, l->attn_sub_norm, w->c->n_head * w->c->n_embd_head);
+    barrier(w);
+    project(w, &l->attn_output);
+    barrier(w);
+    norm_and_quantize(w, s->x, l->ffn_norm, w->c->n_embd);
+    barrier(w);
+    gate_and_up(w, l);
+    barrier(w);
+    norm_and_quantize(w, s->gate, l->ffn_sub_norm, w->c->n_ff);
+    barrier(w);
+    project(w, &l->ffn_down);
+    barrier(w);
+}
+
+/* logits[t] = head . (rmsnorm(x[t]) * output_norm) in float32, for the last n_logits tokens. Rows outermost: a block of
+ * the head stays in the cache for all tokens. The normed rows take the place of x. */
+static void head(const worker *w) {
+    enum { ROWS = 32 };
+    const int64_t n_embd = w->c->n_embd, n_vocab = w->c->n_vocab;
+    const int64_t row_bytes = n_embd * bnc_model_element_bytes(w->c->head_dtype);
+    float *x = w->s->x + (w->n_tokens - w->n_logits) * n_embd;
+    int64_t begin, end;
+    bnc_split(w->n_logits, 1, w->ith, w->nth, &begin, &end);
+    for (int64_t t = begin; t < end; t++)
+        RUN0(w, rms_norm)(x + t * n_embd, w->m->output_norm, n_embd, w->c->rms_eps, x + t * n_embd);
+    barrier(w);
+    bnc_split(n_vocab, ROWS, w->ith, w->nth, &begin, &end);
+    for (int64_t r = begin; r < end; r += ROWS)
+        for (int64_t t = 0; t < w->n_logits; t++)
+            RUN(w, head, w->c->head_dtype)
+    (w->m->head + r * row_bytes, bnc_min_i64(ROWS, end - r), n_embd, x + t * n_embd, w->logits + t * n_vocab + r);
+}
+
+/* ---- all of it ---- */
+
+static void forward(void *arg, int ith, int nth) {
+    worker w = *(const worker *)arg;
+    w.ith = ith;
+    w.nth = nth;
+    w.lane = &w.s->lane[ith];
+    embed(&w);
+    barrier(&w);
+    for (int64_t il = 0; il < w.c->n_layer; il++)
+        layer(&w, il);
+    if (w.n_logits)
+        head(&w);
+}
+
+void bnc_forward(bnc_session *session, const int32_t *tokens, int64_t n_tokens, float *logits, int64_t n_logits) {
+    worker w = {.s = session,
+                .m = session->model,
+                .c = &session->model->config,
+                .tokens = tokens,
+                .n_tokens = n_tokens,
+                .logits = logits,
+                .n_logits = n_logits};
+    bnc_threads_run(session->threads, forward, &w);
+}

@@ -1,0 +1,46 @@
+/*
+ * dot_scalar.c - float rows times a float vector: the head, attention scores, and the weighted sum of values.
+ *
+ * One template for the three element types; a 16-bit weight is widened exactly, so the type changes no rounding.
+ */
+#include "kernels.h"
+
+BNC_INLINE float load_f32(const uint8_t *p, int64_t i) { return bnc_load_f32(p + 4 * i); }
+BNC_INLINE float load_f16(const uint8_t *p, int64_t i) { return bnc_f32_of_f16(bnc_load_u16(p + 2 * i)); }
+BNC_INLINE float load_bf16(const uint8_t *p, int64_t i) { return bnc_f32_of_bf16(bnc_load_u16(p + 2 * i)); }
+
+#define DOT(type)                                                          \
+    static float dot_##type(const uint8_t *w, const float *x, int64_t n) { \
+        float lane[BNC_LANES] = {0};                                       \
+        for (int64_t i = 0; i < n; i++)                                    \
+            lane[i % BNC_LANES] += load_##type(w, i) * x[i];               \
+        return bnc_sum_lanes(lane);                                        \
+    }
+
+#define HEAD(type, bytes)                                                                                    \
+    void bnc_head_##type##_scalar(const uint8_t *w, int64_t n_rows, int64_t ne0, const float *x, float *y) { \
+        for (int64_t r = 0; r < n_rows; r++)                                                                 \
+            y[r] = dot_##type(w + r * ne0 * (bytes), x, ne0);                                                \
+    }
+
+#define ATTENTION(type, bytes)                                                                                         \
+    void bnc_scores_##type##_scalar(const float *x, const uint8_t *k, int64_t n, int64_t ne0, float scale, float *y) { \
+        for (int64_t j = 0; j < n; j++)                                                                                \
+            y[j] = dot_##type(k + j * ne0 * (bytes), x, ne0) * scale;                                                  \
+    }                                                                                                                  \
+    void bnc_mix_##type##_scalar(const float *p, const uint8_t *v, int64_t n, int64_t ne0, float *y) {                 \
+        for (int64_t i = 0; i < ne0; i++)                                                                              \
+            y[i] = 0;                                                                                                  \
+        for (int64_t j = 0; j < n; j++)                                                                                \
+            for (int64_t i = 0; i < ne0; i++)                                                                          \
+                y[i] += p[j] * load_##type(v, j * ne0 + i);                                                            \
+    }
+
+DOT(f32)
+DOT(f16)
+DOT(bf16)
+HEAD(f32, 4)
+HEAD(f16, 2)
+HEAD(bf16, 2)
+ATTENTION(f32, 4)
+ATTENTION(f16, 2)

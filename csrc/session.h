@@ -1,0 +1,50 @@
+/*
+ * session.h - one sequence on a model: KV cache, activations, position, threads. All memory is allocated at creation.
+ */
+#ifndef BNC_SESSION_H
+#define BNC_SESSION_H
+
+#include "model.h"
+#include "threads.h"
+
+#include <stdatomic.h>
+
+/* What each thread needs for itself. */
+typedef struct {
+    float *row;       /* (the longest of n_embd, attention width, n_ff): a normed row before it is quantized */
+    int8_t *q;        /* (the same, padded): a quantized row before it is arranged */
+    float *scores;    /* (n_ctx,) */
+    int32_t *scratch; /* (n_batch, BNC_MATMUL_ROWS) */
+} bnc_lane_memory;
+
+struct bnc_session {
+    const bnc_model *model;
+    bnc_threads *threads;
+    atomic_flag busy;
+    int32_t kv_dtype; /* BNC_DTYPE_f16 or BNC_DTYPE_f32 */
+    int64_t n_ctx, n_batch, n_past;
+    uint64_t kv_bytes, scratch_bytes;
+    uint8_t used[BNC_OP_COUNT][BNC_DTYPE_COUNT]; /* kernels that have run */
+
+    void *memory; /* the one allocation that everything below points into */
+    size_t memory_bytes;
+    float *freqs;          /* (n_rot / 2,) rotation per position */
+    float *rope;           /* (n_batch, 2, n_rot / 2) cosines and sines */
+    float *x;              /* (n_batch, n_embd) the residual stream */
+    float *q, *k, *v;      /* (n_batch, n_head * n_embd_head), (n_batch, n_head_kv * n_embd_head) twice */
+    float *attn;           /* (n_batch, n_head * n_embd_head) */
+    float *gate, *up;      /* (n_batch, n_ff) */
+    float *logits;         /* (n_vocab,) for sampling */
+    bnc_activations act;   /* (n_batch, the longest row padded) */
+    bnc_lane_memory *lane; /* (n_threads,) */
+    uint8_t *kv;           /* (n_layer, 2, n_head_kv, n_ctx, n_embd_head) of kv_dtype: keys, then values */
+};
+
+/* The cache row of head h at position pos; part 0: keys, 1: values. Rows of one head are adjacent. */
+BNC_INLINE uint8_t *bnc_session_kv(const bnc_session *s, int64_t il, int part, int64_t h, int64_t pos) {
+    const bnc_model_config *c = &s->model->config;
+    const int64_t row = (((il * 2 + part) * c->n_head_kv + h) * s->n_ctx + pos) * c->n_embd_head;
+    return s->kv + row * (s->kv_dtype == BNC_DTYPE_f16 ? 2 : 4);
+}
+
+#endif

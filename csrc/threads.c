@@ -1,0 +1,178 @@
+#define _POSIX_C_SOURCE 200809L
+#include "threads.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+/* About 10 us: longer than any step of a token waits for its slowest thread on an idle machine. */
+enum { SPINS = 4000 };
+
+/*
+ * A gate opens when its generation changes. Waiters spin on the generation, then sleep on the condition; whoever
+ * opens it takes the lock only if somebody sleeps. The count of sleepers is raised under the lock before the last
+ * look at the generation, and the opener changes the generation before it reads the count (both sequentially
+ * consistent), so no sleeper is missed.
+ */
+typedef struct {
+    _Alignas(BNC_CACHE_LINE) atomic_uint generation;
+    _Alignas(BNC_CACHE_LINE) atomic_int sleepers;
+    pthread_mutex_t lock;
+    pthread_cond_t wake;
+} gate;
+
+struct bnc_threads {
+    gate start;   /* opened by the caller: a job is there */
+    gate barrier; /* opened by the last thread to arrive */
+    _Alignas(BNC_CACHE_LINE) atomic_int arrived;
+    bnc_threads_fn fn;
+    void *arg;
+    bool stop;
+    int nth;
+    pid_t pid;
+    struct worker {
+        bnc_threads *threads;
+        pthread_t id;
+        int ith;
+    } worker[]; /* nth - 1 */
+};
+
+BNC_INLINE void cpu_relax(void) {
+#if defined(BNC_X86_64)
+    __builtin_ia32_pause();
+#elif defined(BNC_AARCH64)
+    __asm__ volatile("yield");
+#endif
+}
+
+static void gate_init(gate *g) {
+    atomic_init(&g->generation, 0);
+    atomic_init(&g->sleepers, 0);
+    pthread_mutex_init(&g->lock, NULL);
+    pthread_cond_init(&g->wake, NULL);
+}
+
+static void gate_destroy(gate *g) {
+    pthread_mutex_destroy(&g->lock);
+    pthread_cond_destroy(&g->wake);
+}
+
+static void gate_open(gate *g) {
+    atomic_fetch_add(&g->generation, 1);
+    if (atomic_load(&g->sleepers)) {
+        pthread_mutex_lock(&g->lock);
+        pthread_cond_broadcast(&g->wake);
+        pthread_mutex_unlock(&g->lock);
+    }
+}
+
+/* Wait until the generation is no longer seen. */
+static void gate_wait(gate *g, unsigned seen) {
+    for (int i = 0; i < SPINS; i++) {
+        if (atomic_load_explicit(&g->generation, memory_order_acquire) != seen)
+            return;
+        cpu_relax();
+    }
+    pthread_mutex_lock(&g->lock);
+    atomic_fetch_add(&g->sleepers, 1);
+    while (atomic_load(&g->generation) == seen)
+        pthread_cond_wait(&g->wake, &g->lock);
+    atomic_fetch_sub(&g->sleepers, 1);
+    pthread_mutex_unlock(&g->lock);
+}
+
+void bnc_threads_barrier(bnc_threads *threads) {
+    if (threads->nth == 1)
+        return;
+    const unsigned seen = atomic_load(&threads->barrier.generation);
+    if (atomic_fetch_add(&threads->arrived, 1) == threads->nth - 1) {
+        atomic_store(&threads->arrived, 0);
+        gate_open(&threads->barrier);
+    } else {
+        gate_wait(&threads->barrier, seen);
+    }
+}
+
+static void *worker_main(void *arg) {
+    struct worker *self = arg;
+    bnc_threads *threads = self->threads;
+    for (unsigned seen = 0;; seen++) {
+        gate_wait(&threads->start, seen);
+        if (threads->stop)
+            return NULL;
+        threads->fn(threads->arg, self->ith, threads->nth);
+        bnc_threads_barrier(threads);
+    }
+}
+
+void bnc_threads_run(bnc_threads *threads, bnc_threads_fn fn, void *arg) {
+    threads->fn = fn;
+    threads->arg = arg;
+    if (threads->nth > 1)
+        gate_open(&threads->start);
+    fn(arg, 0, threads->nth);
+    bnc_threads_barrier(threads);
+}
+
+static void stop_and_join(bnc_threads *threads, int n_started) {
+    threads->stop = true;
+    gate_open(&threads->start);
+    for (int i = 0; i < n_started; i++)
+        pthread_join(threads->worker[i].id, NULL);
+}
+
+bnc_status bnc_threads_new(int nth, bnc_threads **out, bnc_error *err) {
+    if (nth < 1 || nth > BNC_THREADS_MAX)
+        return bnc_error_set(err, BNC_ERR_ARGUMENT, "n_threads must be 1 to %d, not %d", BNC_THREADS_MAX, nth);
+    const size_t bytes = sizeof(bnc_threads) + (size_t)(nth - 1) * sizeof(struct worker);
+    bnc_threads *threads = NULL;
+    if (posix_memalign((void **)&threads, BNC_CACHE_LINE, bytes) != 0)
+        return bnc_error_nomem(err, bytes);
+    memset(threads, 0, bytes);
+    threads->nth = nth;
+    threads->pid = getpid();
+    gate_init(&threads->start);
+    gate_init(&threads->barrier);
+    atomic_init(&threads->arrived, 0);
+
+    /* Signals belong to the caller's threads: a handler must not run on a worker that is deep in a kernel. */
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int started = 0, failed = 0;
+    while (started < nth - 1 && !failed) {
+        struct worker *w = &threads->worker[started];
+        w->threads = threads;
+        w->ith = started + 1;
+        failed = pthread_create(&w->id, NULL, worker_main, w);
+        started += !failed;
+    }
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (failed) {
+        stop_and_join(threads, started);
+        gate_destroy(&threads->start);
+        gate_destroy(&threads->barrier);
+        free(threads);
+        return bnc_error_io(err, failed, "starting a thread");
+    }
+    *out = threads;
+    return BNC_OK;
+}
+
+void bnc_threads_free(bnc_threads *threads) {
+    if (!threads)
+        return;
+    if (bnc_threads_usable(threads)) {
+        stop_and_join(threads, threads->nth - 1);
+        gate_destroy(&threads->start);
+        gate_destroy(&threads->barrier);
+    } /* in a forked child the locks' state is unknown and there is nobody to join: only the memory goes */
+    free(threads);
+}
+
+int bnc_threads_count(const bnc_threads *threads) { return threads->nth; }
+
+bool bnc_threads_usable(const bnc_threads *threads) { return threads->pid == getpid(); }

@@ -1,0 +1,422 @@
+"""Evaluation: against Hugging Face's network, against numpy, and against itself in every way it may be cut."""
+
+import json
+import multiprocessing
+import threading
+import time
+
+import numpy as np
+import pytest
+from small_model import BF16_TYPE, F32_TYPE, small_model
+
+from bitnet_core import ContextOverflowError, Model, SamplingParams, SessionBusyError
+from bitnet_core.kernels import isa_levels
+
+GREEDY = SamplingParams(temperature=0.0, max_tokens=12)
+
+
+@pytest.fixture
+def model(tmp_path):
+    with Model.from_file(small_model().write(tmp_path / "model.gguf"), n_threads=2) as model:
+        yield model
+
+
+@pytest.fixture
+def session(model):
+    with model.session() as session:
+        yield session
+
+
+# ---- the oracle: docs in tests/vectors/README.md ----
+
+
+def oracle(vectors, name):
+    folder = vectors / "oracle"
+    assert "BitNetForCausalLM" in json.loads((folder / f"{name}.json").read_text())["oracle"]
+    return folder / f"{name}.gguf", np.load(folder / f"{name}.tokens.npy"), np.load(folder / f"{name}.logits.npy")
+
+
+def cosines(a, b):
+    return (a * b).sum(axis=1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
+
+
+def test_oracle_to_the_last_digits(vectors, isa):
+    """With a float32 cache every row of tiny_a is within 1e-4 of float32 transformers: no code rounds the other way."""
+    path, tokens, logits = oracle(vectors, "tiny_a")
+    with Model.from_file(path, isa=isa) as model, model.session(kv_dtype="f32") as session:
+        np.testing.assert_allclose(session.eval(tokens, all_logits=True), logits, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["tiny_a", "tiny_b"])
+@pytest.mark.parametrize(("kv_dtype", "equal_argmax"), [("f32", 0.95), ("f16", 0.90)])
+def test_oracle(vectors, isa, name, kv_dtype, equal_argmax):
+    path, tokens, expected = oracle(vectors, name)
+    with Model.from_file(path, isa=isa) as model, model.session(kv_dtype=kv_dtype) as session:
+        logits = session.eval(tokens, all_logits=True)
+    assert cosines(logits, expected).min() >= 0.999
+    assert (logits.argmax(axis=1) == expected.argmax(axis=1)).mean() >= equal_argmax
+
+
+# ---- numpy: what the oracle's two shapes do not have ----
+
+SHAPES = {
+    "squared relu": {},
+    "silu": {"arch": "bitnet"},
+    "separate head": {"tied": False},
+    "f32 head": {"head_type": F32_TYPE},
+    "bf16 head": {"head_type": BF16_TYPE, "tied": False},
+    "partial rotation": {"n_rot": 16},
+    "one kv head": {"n_head_kv": 1},
+    "no grouping": {"n_head_kv": 4},
+    "head of 12": {"n_embd": 384, "n_head": 32, "n_head_kv": 8, "n_rot": 12},
+    "qk256": {"dtype": "qk256"},
+    "qk256 with padded rows": {"dtype": "qk256", "n_embd": 320, "n_head": 4, "n_ff": 200, "n_rot": 80},
+    "small base": {"freq_base": 100.0, "rms_eps": 1e-3},
+}
+
+
+@pytest.mark.parametrize("case", SHAPES, ids=lambda name: name.replace(" ", "_"))
+def test_network_in_numpy(tmp_path, isa, case):
+    recipe = small_model(**SHAPES[case])
+    tokens = np.random.default_rng(0).integers(0, recipe.shape.n_vocab, 20)
+    with Model.from_file(recipe.write(tmp_path / "m.gguf"), isa=isa) as model:
+        logits = model.session(kv_dtype="f32").eval(tokens, all_logits=True)
+    expected = recipe.logits(tokens)
+    close = np.abs(logits - expected).max(axis=1) < 1e-3 * np.abs(expected).max()
+    assert close.mean() >= 0.75  # a code that rounds the other way moves a row and those after it
+    assert cosines(logits, expected).min() >= 0.999
+
+
+# ---- the same bits ----
+
+
+def test_bits_do_not_depend_on_level_threads_or_blocks(tmp_path):
+    """Every level of kernels, 1 to 4 threads, one block, many blocks, token by token: one answer."""
+    path = small_model(n_embd=384, n_head=32, n_head_kv=8, n_rot=12, n_ff=512).write(tmp_path / "m.gguf")
+    tokens = np.random.default_rng(1).integers(0, 300, 50)
+    for kv_dtype in ("f16", "f32"):
+        answers = []
+        for level in isa_levels():
+            with Model.from_file(path, isa=level) as model:
+                for n_threads, n_batch in [(1, None), (2, 1), (2, 7), (3, 16), (4, 50)]:
+                    with model.session(kv_dtype=kv_dtype, n_threads=n_threads, n_batch=n_batch) as session:
+                        answers.append(session.eval(tokens, all_logits=True))
+                with model.session(kv_dtype=kv_dtype) as session:
+                    answers.append(np.stack([session.eval([token]) for token in tokens]))
+        assert len(answers) == 6 * len(isa_levels())
+        for answer in answers:
+            np.testing.assert_array_equal(answer, answers[0])
+
+
+def test_last_logits_are_the_last_row(session):
+    tokens = [5, 9, 200, 31]
+    rows = session.eval(tokens, all_logits=True)
+    session.rewind(0)
+    np.testing.assert_array_equal(session.eval(tokens), rows[-1])
+
+
+def test_qk256_model_named_by_the_caller(tmp_path):
+    recipe = small_model(dtype="qk256")
+    with Model.from_file(recipe.write(tmp_path / "a.gguf")) as model:
+        expected = model.session().eval([1, 2, 3])
+    recipe.kvs.pop("bitnet_core.qk256")
+    with Model.from_file(recipe.write(tmp_path / "b.gguf"), dtype="qk256") as model:
+        np.testing.assert_array_equal(model.session().eval([1, 2, 3]), expected)
+
+
+def test_companion_scale_multiplies(tmp_path):
+    """A tensor blk.N.ROLE.scale of one float, as files of arch "bitnet" may have, beside the scale of I2_S."""
+    from gguf_bytes import Tensor
+
+    recipe = small_model()
+    values, scale = recipe.weights["blk.0.attn_output.weight"]
+    recipe.tensors["s"] = Tensor("blk.0.attn_output.scale", (1,), F32_TYPE, np.float32(0.5).tobytes())
+    recipe.weights["blk.0.attn_output.weight"] = (values, scale * np.float32(0.5))
+    with Model.from_file(recipe.write(tmp_path / "m.gguf")) as model:
+        logits = model.session(kv_dtype="f32").eval([1, 2, 3], all_logits=True)
+    assert cosines(logits, recipe.logits(np.array([1, 2, 3]))).min() >= 0.9999
+
+
+# ---- bad calls leave the session as it was ----
+
+
+@pytest.mark.parametrize(
+    ("tokens", "error", "message"),
+    [
+        ([], ValueError, "at least one token"),
+        ([1, 300], ValueError, "token 300 at index 1 is not in the vocabulary: 0 to 299"),
+        ([-1], ValueError, "token -1 at index 0"),
+        ([2**31], ValueError, "must fit int32"),
+        ([2**63], ValueError, "must fit int32"),
+        ([1.5], TypeError, "must be integers"),
+        ([[1, 2]], ValueError, "flat sequence"),
+        ([1] * 65, ContextOverflowError, "65 tokens after 3 do not fit a context of 64|65 tokens"),
+        ([1] * 62, ContextOverflowError, "62 tokens after 3 do not fit a context of 64"),
+    ],
+)
+def test_bad_tokens_change_nothing(session, tokens, error, message):
+    before = session.eval([1, 2, 3])
+    with pytest.raises(error, match=message):
+        session.eval(tokens)
+    assert session.n_past == 3
+    session.rewind(2)
+    np.testing.assert_array_equal(session.eval([3]), before)
+
+
+def test_a_bad_token_in_a_later_block_changes_nothing(model):
+    with model.session(n_batch=2) as session:
+        session.eval([1])
+        with pytest.raises(ValueError, match="token 999"):
+            session.eval([1, 2, 3, 4, 999])
+        assert session.n_past == 1
+
+
+def test_context_can_be_filled_to_the_last_position(session):
+    session.eval([1] * 63)
+    assert np.isfinite(session.eval([2])).all()
+    assert session.n_past == session.n_ctx == 64
+    with pytest.raises(ContextOverflowError):
+        session.eval([3])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"n_ctx": 65}, "n_ctx must be 1 to 64, the model's context, not 65"),
+        ({"n_ctx": 0}, "n_ctx must be at least 1"),
+        ({"n_batch": -1}, "n_batch must be at least 1"),
+        ({"n_batch": 10**6}, "n_batch must be 1 to 16384"),
+        ({"n_threads": 0}, "n_threads must be 1 to 256"),
+        ({"n_threads": 257}, "n_threads must be 1 to 256"),
+        ({"kv_dtype": "q4"}, "kv_dtype must be one of f16, f32, not 'q4'"),
+    ],
+)
+def test_bad_options(model, options, message):
+    with pytest.raises(ValueError, match=message):
+        model.session(**options)
+
+
+# ---- position ----
+
+
+def test_rewind(session):
+    first = session.eval([1, 2, 3])
+    session.eval([4, 5])
+    session.rewind(2)
+    assert session.n_past == 2
+    np.testing.assert_array_equal(session.eval([3]), first)
+    for n in (-1, 4):
+        with pytest.raises(ValueError, match="can only rewind to 0 to 3"):
+            session.rewind(n)
+
+
+def test_fill_kv_is_seeded_noise(model):
+    def logits(n, seed):
+        with model.session() as session:
+            session.fill_kv(n, seed)
+            assert session.n_past == n
+            return session.eval([7])
+
+    np.testing.assert_array_equal(logits(30, 1), logits(30, 1))
+    assert not np.array_equal(logits(30, 1), logits(30, 2))
+    assert not np.array_equal(logits(30, 1), logits(31, 1))
+    assert np.isfinite(logits(63, 1)).all()
+    with model.session() as session, pytest.raises(ValueError, match="n_past must be 0 to 64, not 65"):
+        session.fill_kv(65)
+
+
+# ---- one thread at a time ----
+
+
+def test_two_threads_in_one_session_raise(tmp_path):
+    path = small_model(n_layer=8, n_ff=1024).write(tmp_path / "m.gguf")
+    with Model.from_file(path, isa="scalar", n_threads=1) as model, model.session() as session:
+        tokens = [1] * 60
+        outcome = []
+        worker = threading.Thread(target=lambda: outcome.append(session.eval(tokens)))
+        worker.start()
+        busy = 0
+        while worker.is_alive():
+            for call in (lambda: session.eval([1]), lambda: session.rewind(0), lambda: session.fill_kv(3)):
+                try:
+                    call()
+                except SessionBusyError:
+                    busy += 1
+                else:
+                    break  # the worker has left
+            time.sleep(0.001)
+        worker.join()
+        assert busy > 0
+        expected = model.session().eval(tokens)
+        np.testing.assert_array_equal(outcome[0], expected)
+
+
+def _eval_in_child(session, queue):
+    try:
+        session.eval([1])
+    except SessionBusyError as error:
+        queue.put(str(error))
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_a_forked_child_is_told(session):
+    session.eval([1])
+    context = multiprocessing.get_context("fork")
+    queue = context.SimpleQueue()
+    child = context.Process(target=_eval_in_child, args=(session, queue))
+    child.start()
+    assert "before a fork()" in queue.get()
+    child.join()
+    assert child.exitcode == 0
+    assert session.eval([2]).shape == (300,)
+
+
+def test_closed_session(session):
+    session.close()
+    session.close()
+    assert session.closed
+    assert "closed" in repr(session)
+    for call in (lambda: session.eval([1]), lambda: session.n_past, lambda: list(session.generate([1]))):
+        with pytest.raises(ValueError, match="the session is closed"):
+            call()
+
+
+# ---- what ran ----
+
+
+def test_kernels_used_are_recorded_by_dispatch(isa, tmp_path):
+    with Model.from_file(small_model().write(tmp_path / "k.gguf"), isa=isa) as model, model.session() as session:
+        assert session.kernels_used() == ()
+        session.eval([1])
+        used = session.kernels_used()
+        assert f"gemv_i2_s_{isa}" in used
+        assert f"gemm_i2_s_{isa}" not in used
+        session.eval([1, 2])
+        assert f"gemm_i2_s_{isa}" in session.kernels_used()
+        assert not any("silu" in name or "qk256" in name or "f32_" in name for name in used)
+
+
+def test_memory_is_as_reported(model):
+    with model.session(n_ctx=10, n_batch=4) as session:
+        c = model.config
+        assert session.n_batch == 4
+        assert session.kv_bytes == c.n_layer * 2 * c.n_head_kv * 10 * c.n_embd_head * 2
+        assert 0 < session.scratch_bytes < 1 << 20
+
+
+# ---- generation ----
+
+
+def test_greedy_generation_is_argmax_step_by_step(model):
+    with model.session() as a, model.session() as b:
+        ids, tokens = [3, 1, 4], []
+        logits = b.eval(ids)
+        for _ in range(GREEDY.max_tokens):
+            tokens.append(int(logits.argmax()))
+            logits = b.eval(tokens[-1:])
+        assert list(a.generate(ids, GREEDY)) == tokens
+
+
+def test_generation_continues_the_session(model):
+    """Two halves, with the session used in between, are one whole."""
+    with model.session() as whole, model.session() as halves:
+        expected = list(whole.generate([3, 1, 4], GREEDY))
+        first = list(halves.generate([3, 1, 4], SamplingParams(temperature=0.0, max_tokens=5)))
+        assert halves.n_past == 3 + 5
+        second = list(halves.generate([], SamplingParams(temperature=0.0, max_tokens=7)))
+        assert first + second == expected
+        assert halves.n_past == whole.n_past == 3 + 12
+
+
+def test_eval_after_generation_comes_after_the_last_token(model):
+    with model.session() as a, model.session() as b:
+        tokens = list(a.generate([3, 1, 4], GREEDY))
+        rows = a.eval([7, 8], all_logits=True)
+        assert rows.shape == (2, 300)
+        np.testing.assert_array_equal(rows, b.eval([3, 1, 4, *tokens, 7, 8], all_logits=True)[-2:])
+
+
+def test_rewind_over_the_last_generated_token(model):
+    with model.session() as a:
+        tokens = list(a.generate([3, 1, 4], GREEDY))
+        a.rewind(a.n_past)
+        a.rewind(a.n_past - 1)
+        assert a.n_past == 3 + 11
+        assert int(a.eval(tokens[-1:]).argmax()) == int(model.session().eval([3, 1, 4, *tokens]).argmax())
+
+
+def test_an_iterator_dropped_early_leaves_a_usable_session(model):
+    with model.session() as a, model.session() as b:
+        tokens = []
+        for token in a.generate([3, 1, 4], GREEDY):
+            tokens.append(token)
+            if len(tokens) == 3:
+                break
+        assert a.n_past == 6
+        np.testing.assert_array_equal(a.eval([9]), b.eval([3, 1, 4, *tokens, 9]))
+
+
+def test_generation_stops_at_a_full_context(model):
+    with model.session(n_ctx=8) as session:
+        tokens = list(session.generate([1, 2, 3], GREEDY))
+        assert len(tokens) == 6  # five find a place, the sixth follows the last position
+        assert session.n_past == 8
+        with pytest.raises(ContextOverflowError):
+            session.eval([1])
+    with model.session(n_ctx=3) as session:
+        assert len(list(session.generate([1, 2, 3], GREEDY))) == 1
+        with pytest.raises(ContextOverflowError):
+            list(session.generate([1], GREEDY))
+
+
+def test_changing_the_session_ends_its_generation(model):
+    with model.session() as session:
+        iterator = session.generate([1, 2, 3], GREEDY)
+        next(iterator)
+        session.eval([5])
+        with pytest.raises(RuntimeError, match="changed while generate"):
+            next(iterator)
+
+
+def test_generate_needs_a_token(session):
+    with pytest.raises(ValueError, match="at least one token"):
+        session.generate([])
+    with pytest.raises(ValueError, match="token 300"):
+        list(session.generate([300]))
+    assert session.n_past == 0
+    assert list(session.generate([1, 2], SamplingParams(max_tokens=0))) == []
+    assert session.n_past == 2
+
+
+def test_stop_tokens_end_the_generation_and_are_not_yielded(model):
+    with model.session() as a, model.session() as b:
+        tokens = list(a.generate([3, 1, 4], GREEDY))
+        stop = tokens[4]
+        params = SamplingParams(temperature=0.0, max_tokens=12, stop=(stop,))
+        assert list(b.generate([3, 1, 4], params)) == tokens[: tokens.index(stop)]
+
+
+def test_end_of_sequence_ends_the_generation(tmp_path):
+    from gguf_bytes import U32, kv
+
+    recipe = small_model()
+    with Model.from_file(recipe.write(tmp_path / "a.gguf")) as model:
+        tokens = list(model.session().generate([3, 1, 4], GREEDY))
+    key = "tokenizer.ggml.eos_token_id"
+    recipe.kvs[key] = kv(key, U32, tokens[2])
+    with Model.from_file(recipe.write(tmp_path / "b.gguf")) as model:
+        assert list(model.session().generate([3, 1, 4], GREEDY)) == tokens[: tokens.index(tokens[2])]
+
+
+@pytest.mark.parametrize(
+    "params", [SamplingParams(max_tokens=20), SamplingParams(max_tokens=20, repetition_penalty=1.3)]
+)
+def test_sampled_tokens_do_not_depend_on_level_or_threads(tmp_path, params):
+    path = small_model().write(tmp_path / "m.gguf")
+    runs = []
+    for level in isa_levels():
+        for n_threads in (1, 2, 3):
+            with Model.from_file(path, isa=level, n_threads=n_threads) as model, model.session() as session:
+                runs.append(list(session.generate([3, 1, 4], params)))
+    assert len(runs[0]) == 20
+    assert all(run == runs[0] for run in runs)
