@@ -1,0 +1,59 @@
+# The commands of this repository. `make bench` and `make test` need nothing set up: they make .venv themselves.
+# Python is called by its relative path, since a folder's name may hold a space.
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help bench preview check-bench test test-isa lint format clean
+
+PY := .venv/bin/python
+BOOTSTRAP := scripts/bootstrap
+C_SOURCES := $(wildcard csrc/*.c csrc/kernels/*.c)
+C_FILES := $(C_SOURCES) $(wildcard csrc/*.h csrc/kernels/*.h)
+CLANG_FORMAT := $(PY) -c 'import clang_format; clang_format.clang_format()'
+C_STRICT := -std=c11 -O2 -pthread -Wall -Wextra -Werror -Icsrc
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1 :/p' Makefile | awk -F ' :' '{ printf "%-20s%s\n", $$1, $$2 }'
+
+bench: ## measure this commit, publish the dashboard, print the targets (10 minutes; QUICK=1: 2; ONLY=Decode)
+	@$(BOOTSTRAP) bench
+	@$(PY) scripts/bench.py $(if $(filter-out 0,$(QUICK)),--quick) $(if $(ONLY),--only '$(ONLY)') $(if $(MACHINE),--machine '$(MACHINE)')
+
+preview: ## show the dashboard of the last `make bench` in a browser
+	@$(BOOTSTRAP) bench
+	@$(PY) -m asv preview --browser
+
+check-bench: ## try every benchmark of the tiny model once, saving nothing; fails when one of them does
+	@$(BOOTSTRAP) bench
+	@$(PY) -m asv check --environment "existing:$$PWD/$(PY)"
+	@$(PY) scripts/bench.py --smoke $(if $(ONLY),--only '$(ONLY)')
+
+test: ## run the test suite (ARGS='-k gguf -x')
+	@$(BOOTSTRAP) test
+	@$(PY) -m pytest $(ARGS)
+
+test-isa: ## run the test suite once for each instruction set level this machine has
+	@$(BOOTSTRAP) test
+	@for isa in $$($(PY) -c 'from bitnet_core import kernels; print(*kernels.isa_levels())'); do \
+		echo "== BITNET_ISA=$$isa"; BITNET_ISA=$$isa $(PY) -m pytest $(ARGS) || exit 1; \
+	done
+
+lint: ## ruff, mypy, clang-format, and the C sources without a warning from gcc and clang
+	@$(BOOTSTRAP) lint
+	$(PY) -m ruff check
+	$(PY) -m ruff format --check
+	$(PY) -m mypy
+	$(CLANG_FORMAT) --dry-run -Werror $(C_FILES)
+	@for cc in gcc clang; do \
+		command -v $$cc >/dev/null || { echo "lint: no $$cc here, so its warnings were not looked for"; continue; }; \
+		echo "$$cc $(C_STRICT)"; \
+		for file in $(C_SOURCES); do $$cc $(C_STRICT) -c "$$file" -o /dev/null || exit 1; done; \
+	done
+
+format: ## bring Python and C sources into the form that lint asks for
+	@$(BOOTSTRAP) lint
+	$(PY) -m ruff format
+	$(CLANG_FORMAT) -i $(C_FILES)
+
+clean: ## remove what was built and installed; measured results (.asv/results) stay
+	rm -rf .venv build *.egg-info bitnet_core/_native.c bitnet_core/_native*.so .asv/env .asv/html
+	rm -rf .pytest_cache .hypothesis .mypy_cache .ruff_cache

@@ -1,0 +1,149 @@
+"""Prefill and decoding of whole models, in seconds a token: asv reads every rise as a regression.
+
+1 / value is tokens a second.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from benchmarks import common
+
+ROOM = 8  # positions beyond the depth, for the tokens that are decoded there
+
+
+def tokens_of(model, n: int) -> list[int]:
+    """Token ids of the model, the same on every run."""
+    return np.random.default_rng(42).integers(0, model.config.n_vocab, n).tolist()
+
+
+class _Sessions:
+    """Opens the model of a parameter combination and a session of the size it needs."""
+
+    version = "1"
+    timeout = 300
+
+    def open(self, name, threads, n_ctx):
+        common.need_threads(threads)
+        path = common.model_path(name)
+        self.model = common.need("bitnet_core", "Model").Model.from_file(path, n_threads=threads)
+        if n_ctx > self.model.config.n_ctx:
+            raise NotImplementedError(f"the model has {self.model.config.n_ctx} positions, {n_ctx} are needed")
+        self.session = self.model.session(n_ctx=n_ctx)
+        self.tokens = tokens_of(self.model, n_ctx)
+
+    def teardown(self, *_):
+        if hasattr(self, "session"):
+            self.session.close()
+            self.model.close()
+
+
+class Prefill(_Sessions):
+    """Evaluating a prompt at once."""
+
+    params = [common.MODELS, common.THREADS, [1, 16, 128]]
+    param_names = ["model", "threads", "tokens"]
+
+    def setup(self, model, threads, tokens):
+        self.open(model, threads, tokens)
+        self.session.eval(self.tokens[:1])  # pages come in
+        self.checked = False
+
+    @common.sampled()
+    def track_token(self, model, threads, tokens):
+        return common.samples(
+            lambda: self.session.eval(self.tokens),
+            before=lambda: self.session.rewind(0),
+            after=self.check,
+            seconds=1.0,
+            per=tokens,
+        )
+
+    def check(self, logits):
+        """The last token alone, after the others, must give the same bits."""
+        if self.checked:
+            return
+        expected = logits.copy()
+        self.session.rewind(len(self.tokens) - 1)
+        common.same_logits(self.session.eval(self.tokens[-1:]), expected)
+        self.checked = True
+
+
+class PrefillLong(Prefill):
+    """512 tokens take long enough for one round, with the threads one would use."""
+
+    params = [common.MODELS, [2], [512]]
+
+    @common.sampled(rounds=1)
+    def track_token(self, model, threads, tokens):
+        return super().track_token(model, threads, tokens)
+
+
+class Decode(_Sessions):
+    """One more token, `depth` positions into a text. The cache up to there holds seeded noise, not a prefill."""
+
+    params = [["tiny", "2b", "2b-qk256", "given"], common.THREADS, [0, 512, 2048]]
+    param_names = ["model", "threads", "depth"]
+    # tiny has 512 positions; and attention costs in 2b-qk256 what it costs in 2b.
+    skip_params = [
+        (model, threads, depth) for model in ("tiny", "2b-qk256") for threads in (1, 2) for depth in (512, 2048)
+    ]
+
+    def setup(self, model, threads, depth):
+        self.open(model, threads, depth + ROOM)
+        self.session.fill_kv(depth, seed=42)
+        self.depth = depth
+        self.check()
+
+    def check(self):
+        """Two tokens at once and one after the other must give the same bits."""
+        a, b = self.tokens[:2]
+        at_once = self.session.eval([a, b]).copy()
+        self.session.rewind(self.depth)
+        self.session.eval([a])
+        common.same_logits(self.session.eval([b]), at_once)
+
+    def measure(self, seconds):
+        token = self.tokens[:1]
+        return common.samples(
+            lambda: self.session.eval(token),
+            before=lambda: self.session.rewind(self.depth),
+            seconds=seconds,
+        )
+
+    @common.sampled()
+    def track_token(self, model, threads, depth):
+        """asv shows the median of these: p50."""
+        return self.measure(seconds=1.0)
+
+    @common.sampled(rounds=1)
+    def track_token_p95(self, model, threads, depth):
+        return common.quantile(self.measure(seconds=2.0), 0.95)
+
+
+class KVCache(_Sessions):
+    """A short text: with the cache, and with the whole prefix evaluated again for each token."""
+
+    params = [["tiny"], ["cache", "none"], [32]]
+    param_names = ["model", "with", "tokens"]
+
+    def setup(self, model, with_, tokens):
+        self.open(model, 1, tokens)
+        self.walk = self.with_cache if with_ == "cache" else self.without_cache
+        common.same_logits(self.without_cache(), self.with_cache())
+
+    def with_cache(self):
+        self.session.rewind(0)
+        for token in self.tokens:
+            logits = self.session.eval([token])
+        return logits
+
+    def without_cache(self):
+        for n in range(1, len(self.tokens) + 1):
+            self.session.rewind(0)
+            logits = self.session.eval(self.tokens[:n])
+        return logits
+
+    @common.sampled()
+    def track_token(self, model, with_, tokens):
+        return common.samples(self.walk, per=tokens)

@@ -1,0 +1,116 @@
+"""What loading a model and generating takes, in a process of its own, relative to what it held after the imports.
+
+peak_anon      memory the library asked for: KV cache, activations, its own tables
+resident_file  pages of the mapped model that lie in memory: shared, and given back whenever another process needs them
+peak_total     the most the process grew by, both together
+
+The three are honest where one "peak memory" is not: an mmap reader looks as large as its file, and `ru_maxrss` also
+counts imports, and what the parent held when it forked. `peakmem_load` is that familiar figure, for comparison.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from benchmarks import common
+
+# The measured process. Anonymous memory has no high-water mark in Linux, so a thread looks every 2 ms.
+PROBE = r"""
+import gc, json, sys, threading
+import numpy as np
+import bitnet_core
+
+def status():
+    with open("/proc/self/status") as file:
+        rows = dict(line.split(":", 1) for line in file)
+    return {key: int(rows[key].split()[0]) * 1024 for key in ("RssAnon", "RssFile", "RssShmem", "VmRSS", "VmHWM")}
+
+peak_anon, stop = 0, threading.Event()
+
+def watch():
+    global peak_anon
+    while True:
+        peak_anon = max(peak_anon, status()["RssAnon"])
+        if stop.wait(0.002):
+            return
+
+path, n_ctx = sys.argv[1], int(sys.argv[2])
+watcher = threading.Thread(target=watch)
+watcher.start()
+gc.collect()
+with open("/proc/self/clear_refs", "w") as file:
+    file.write("5")  # the high-water mark VmHWM starts again from here
+base = status()
+peak_anon = base["RssAnon"]
+with bitnet_core.Model.from_file(path) as model:
+    n_ctx = min(n_ctx, model.config.n_ctx)
+    with model.session(n_ctx=n_ctx) as session:
+        session.eval(list(range(1, 9)))
+        logits = session.eval([9])
+        after = status()
+stop.set()
+watcher.join()
+assert logits.shape == (model.config.n_vocab,) and np.isfinite(logits).all()
+print(json.dumps({
+    "peak_anon": max(peak_anon, after["RssAnon"]) - base["RssAnon"],
+    "resident_file": after["RssFile"] + after["RssShmem"] - base["RssFile"] - base["RssShmem"],
+    "peak_total": after["VmHWM"] - base["VmRSS"],
+}))
+"""
+
+
+class Memory:
+    """Bytes after loading a model, a session of 2048 positions (or all the model has) and nine tokens."""
+
+    version = "1"
+    timeout = 120
+    unit = "bytes"
+    params = [common.MODELS]
+    param_names = ["model"]
+
+    def setup(self, model):
+        self.path = common.model_path(model)
+        common.need("bitnet_core", "Model")
+        try:
+            Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+        except OSError:
+            raise NotImplementedError("this system has no /proc/self/clear_refs") from None
+
+    def track_peak_anon(self, model):
+        return self._measure()["peak_anon"]
+
+    def track_resident_file(self, model):
+        return self._measure()["resident_file"]
+
+    def track_peak_total(self, model):
+        return self._measure()["peak_total"]
+
+    def _measure(self):
+        done = subprocess.run(
+            [sys.executable, "-c", PROBE, str(self.path), "2048"], stdout=subprocess.PIPE, text=True, check=True
+        )
+        found = json.loads(done.stdout)
+        size = self.path.stat().st_size
+        assert 0 < found["peak_anon"] <= found["peak_total"], found
+        assert size // 2 < found["resident_file"] < 2 * size + (1 << 20), (found, size)
+        return found
+
+
+class PeakMem:
+    """The familiar figure: the largest resident size of the whole process, imports included."""
+
+    version = "1"
+    timeout = 120
+    params = [common.MODELS]
+    param_names = ["model"]
+
+    def setup(self, model):
+        self.path = common.model_path(model)
+        self.model_class = common.need("bitnet_core", "Model").Model
+
+    def peakmem_load(self, model):
+        with self.model_class.from_file(self.path) as opened, opened.session(n_ctx=256) as session:
+            session.eval([1])

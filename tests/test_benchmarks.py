@@ -1,0 +1,437 @@
+"""The benchmark suite itself: its rules, its helpers, and every benchmark once on the tiny model."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import importlib.util
+import inspect
+import itertools
+import json
+import math
+import os
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+ROOT = Path(__file__).resolve().parent.parent
+PREFIXES = ("time_", "timeraw_", "track_", "peakmem_", "mem_")
+
+
+def load(name: str, path: Path) -> ModuleType:
+    """Import a file that lies in no installed package."""
+    places = [str(path.parent)] if path.name == "__init__.py" else None
+    spec = importlib.util.spec_from_file_location(name, path, submodule_search_locations=places)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+load("benchmarks", ROOT / "benchmarks" / "__init__.py")
+FILES = sorted(path for path in (ROOT / "benchmarks").glob("*.py") if path.name != "__init__.py")
+MODULES = {path.stem: importlib.import_module(f"benchmarks.{path.stem}") for path in FILES}
+common = MODULES["common"]
+CLASSES = [
+    value
+    for module in MODULES.values()
+    for name, value in vars(module).items()
+    if inspect.isclass(value) and value.__module__ == module.__name__ and not name.startswith("_")
+]
+METHODS = [(cls, name) for cls in CLASSES for name in dir(cls) if name.startswith(PREFIXES)]
+
+
+def full_name(cls: type, method: str, values: tuple[Any, ...]) -> str:
+    """What asv calls a combination of parameters, and `-b` selects by."""
+    name = f"{cls.__module__.partition('.')[2]}.{cls.__name__}.{method}"
+    return f"{name}({', '.join(map(repr, values))})" if values else name
+
+
+def combinations(cls: Any) -> list[tuple[Any, ...]]:
+    return [c for c in itertools.product(*getattr(cls, "params", [])) if c not in getattr(cls, "skip_params", [])]
+
+
+TOKENS = ("track_token", "track_token_p95")
+ALL = [(cls, method, values) for cls, method in METHODS for values in combinations(cls)]
+
+
+@pytest.fixture(scope="module")
+def bench() -> ModuleType:
+    pytest.importorskip("rich")
+    return load("bench", ROOT / "scripts" / "bench.py")
+
+
+@pytest.fixture(autouse=True)
+def _surroundings(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One sample of each; models of these tests alone; no model given."""
+    monkeypatch.setenv("BITNET_BENCH_SECONDS", "0")
+    monkeypatch.setenv("BITNET_CACHE_DIR", str(tmp_path_factory.getbasetemp() / "cache"))
+    monkeypatch.delenv("BITNET_GGUF", raising=False)
+
+
+# ---- the rules ----
+
+
+def test_every_subject_is_there() -> None:
+    assert set(MODULES) == {"common", "canary", "footprint", "generate", "kernels", "load", "memory", "quant"}
+    assert len(METHODS) > 15
+
+
+@pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)
+def test_a_class_states_what_asv_must_know(cls: Any) -> None:
+    assert isinstance(cls.version, str), "asv's own version does not see helpers"
+    assert 0 < cls.timeout <= 600
+    params = getattr(cls, "params", [])
+    assert len(params) == len(getattr(cls, "param_names", []))
+    for values in params:
+        assert len(set(values)) == len(values) > 0
+        assert all(isinstance(value, (str, int)) for value in values), "parameters are literals"
+    assert all(values in itertools.product(*params) for values in getattr(cls, "skip_params", []))
+    assert cls.__doc__
+    if hasattr(cls, "setup_cache"):
+        assert "setup_cache" in vars(cls), "asv gives an inherited setup_cache's result to the wrong class"
+
+
+@pytest.mark.parametrize(("cls", "name"), METHODS, ids=lambda value: getattr(value, "__name__", value))
+def test_a_method_is_of_a_kind_that_works(cls: Any, name: str) -> None:
+    assert not name.startswith(("time_", "mem_")), "asv would run setup before each call, or see Python objects alone"
+    method = getattr(cls, name)
+    if name.startswith("track_"):
+        unit = getattr(method, "unit", None) or getattr(cls, "unit", None)
+        assert unit in {"seconds", "bytes"}, "lower is better"
+        assert ("rounds" in vars(method)) == (unit != "bytes"), "asv reads rounds of a track_ from the function alone"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_the_suite_imports_on_a_commit_without_the_package(path: Path) -> None:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in tree.body:
+        names = [alias.name for alias in node.names] if isinstance(node, (ast.Import, ast.ImportFrom)) else []
+        names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+        assert not [name for name in names if name.startswith(("bitnet_core", "gguf"))]
+
+
+def test_shape_names_say_their_shapes() -> None:
+    kernels = MODULES["kernels"]
+    assert list(kernels.SHAPES) == kernels.SHAPE_NAMES
+    for name, (n_rows, ne0) in kernels.SHAPES.items():
+        assert name.endswith(f" {n_rows}x{ne0}")
+        assert n_rows % kernels.BLOCK_ROWS == ne0 % 256 == 0
+
+
+# ---- what `make bench` selects ----
+
+
+def selected(bench: ModuleType, name: str) -> list[str]:
+    pattern = bench.select(name)
+    return [full for item in ALL if re.search(pattern, full := full_name(*item))]
+
+
+def test_a_quick_run_selects_tiny_and_what_has_no_model(bench: ModuleType) -> None:
+    names = selected(bench, "tiny")
+    assert not [name for name in names if "'2b" in name or "given" in name]
+    assert {name.partition("(")[0] for name in names} >= {
+        *("load.Load.track_open", "memory.Memory.track_peak_anon", "quant.Quant.track_quantize_gib"),
+        *("kernels.Gemv.track_gigaweight", "kernels.Gemm.track_gigaweight", "generate.Decode.track_token"),
+        *("generate.PrefillLong.track_token", "footprint.Import.timeraw_import", "canary.Read.track_gib"),
+    }
+
+
+@pytest.mark.parametrize(("name", "without"), [("2b", ("'given'", "'2b-qk256'")), ("given", ("'2b'", "'2b-qk256'"))])
+def test_a_full_run_selects_tiny_and_its_model(bench: ModuleType, name: str, without: tuple[str, ...]) -> None:
+    names = selected(bench, name)
+    assert not [full for full in names for value in without if value in full]
+    assert f"generate.Decode.track_token('{name}', 2, 2048)" in names
+    assert "generate.Decode.track_token('tiny', 2, 0)" in names
+    assert "kernels.Gemv.track_gigaweight('i2_s', 'avx2', '2b/ffn_up 6912x2560', 2)" in names
+
+
+def test_the_qk256_model_is_measured_once_it_is_in_the_cache(bench: ModuleType) -> None:
+    from bitnet_core import synthetic
+
+    path = synthetic.cached_path("2b", dtype="qk256")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+    try:
+        assert "generate.Decode.track_token('2b-qk256', 2, 0)" in selected(bench, "2b")
+    finally:
+        path.unlink()
+
+
+def test_a_run_can_be_narrowed(bench: ModuleType) -> None:
+    pattern = bench.select("tiny", "Decode|Read")
+    names = {full_name(*item) for item in ALL if re.search(pattern, full_name(*item))}
+    assert names == {
+        *(f"generate.Decode.{method}('tiny', {threads}, 0)" for method in TOKENS for threads in (1, 2)),
+        "canary.Read.track_gib(256)",
+    }
+
+
+def test_failures_are_named_with_their_parameters(bench: ModuleType, tmp_path: Path) -> None:
+    results = {
+        "a.B.track_c": [[1.0, None, math.nan, None], [["'tiny'", "'2b'"], ["1", "2"]]],
+        "a.B.track_d": [[2.0], []],
+        "a.B.track_e": [None, []],
+    }
+    text = json.dumps({"result_columns": ["result", "params"], "results": results})
+    (tmp_path / "0123abcd-env.json").write_text(text, encoding="utf-8")
+    (tmp_path / "ffffffff-env.json").write_text(text, encoding="utf-8")
+    found = bench.failures(tmp_path, "0123abcd" + 32 * "0", bench.select("tiny"))
+    assert found == ["a.B.track_c('tiny', 2)", "a.B.track_e"]
+
+
+def test_a_machine_is_remembered_once_and_whole(
+    bench: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = pytest.importorskip("asv.machine")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert bench.remember_machine("bench-host") == "bench-host"
+    file = tmp_path / ".asv-machine.json"
+    known = json.loads(file.read_text(encoding="utf-8"))["bench-host"]
+    assert set(known) == {name for name, _ in machine.Machine.fields}
+    assert re.fullmatch(r"\d+GB", known["ram"])
+    assert known["os"] in {"Linux", "Darwin"}
+    before = file.read_bytes()
+    assert bench.remember_machine("bench-host") == "bench-host"
+    # asv takes the only machine it knows for the host, under whatever name.
+    assert bench.remember_machine(machine.Machine.get_unique_machine_name()) == "bench-host"
+    assert file.read_bytes() == before
+
+
+def test_the_environment_of_asv(bench: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BITNET_ISA", "scalar")
+    env = bench.asv_environment()
+    assert "BITNET_ISA" not in env
+    assert " " not in env["PIP_CONSTRAINT"], "pip splits the variable at spaces"
+    assert env["PATH"].split(os.pathsep)[0] == str(Path(sys.executable).parent)
+
+
+# ---- helpers ----
+
+
+def test_samples_stops_at_the_time_or_the_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert len(common.samples(lambda: None)["samples"]) == 1  # no time at all: still one
+    monkeypatch.delenv("BITNET_BENCH_SECONDS")
+    assert len(common.samples(lambda: None, seconds=60, most=5)["samples"]) == 5
+
+
+def test_samples_times_the_call_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+
+    def spend(seconds: float) -> float:
+        nonlocal now
+        now += seconds
+        return seconds
+
+    monkeypatch.setattr(common.time, "perf_counter", lambda: now)
+    monkeypatch.delenv("BITNET_BENCH_SECONDS")
+    given = []
+    measured = common.samples(
+        lambda: spend(0.25),
+        before=lambda: spend(10),
+        after=lambda x: (given.append(x), spend(20)),
+        seconds=60,
+        per=1e-3,
+    )
+    assert measured == {"samples": [250.0, 250.0], "number": 1}
+    assert given == [0.25, 0.25]
+
+
+def test_quantile() -> None:
+    assert common.quantile({"samples": [float(x) for x in range(101)], "number": 1}, 0.95) == 95.0
+
+
+def test_same_logits() -> None:
+    logits = np.array([1.0, 2.0], np.float32)
+    common.same_logits(logits, logits.copy())
+    with pytest.raises(AssertionError, match="differ"):
+        common.same_logits(logits, np.nextafter(logits, np.float32(3)))
+    with pytest.raises(AssertionError, match="not finite"):
+        common.same_logits(logits * np.float32(np.nan), logits)
+
+
+def test_need_skips_what_the_commit_lacks() -> None:
+    assert common.need("bitnet_core.kernels", "matmul").matmul
+    with pytest.raises(NotImplementedError, match="no bitnet_core"):
+        common.need("bitnet_core.not_yet")
+    with pytest.raises(NotImplementedError, match="no not_yet"):
+        common.need("bitnet_core.kernels", "matmul", "not_yet")
+
+
+def test_need_fails_when_the_package_is_broken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "bitnet_core", None)
+    with pytest.raises(ModuleNotFoundError):
+        common.need("bitnet_core.kernels")
+
+
+def test_threads_and_levels_that_are_not_there_are_skipped() -> None:
+    common.need_threads(1)
+    common.need_isa("scalar")
+    with pytest.raises(NotImplementedError, match="threads"):
+        common.need_threads(1000)
+    with pytest.raises(NotImplementedError, match="avx1024"):
+        common.need_isa("avx1024")
+
+
+def test_tiny_is_written_and_2b_is_not() -> None:
+    assert common.model_path("tiny").is_file()
+    for name in ("2b", "2b-qk256"):
+        with pytest.raises(NotImplementedError, match="cached_model"):
+            common.model_path(name)
+
+
+def test_the_given_model(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with pytest.raises(NotImplementedError, match="BITNET_GGUF"):
+        common.model_path("given")
+    monkeypatch.setenv("BITNET_GGUF", "model.gguf")
+    with pytest.raises(ValueError, match="absolute"):
+        common.model_path("given")
+    monkeypatch.setenv("BITNET_GGUF", str(tmp_path / "model.gguf"))
+    with pytest.raises(FileNotFoundError, match=r"model\.gguf"):
+        common.model_path("given")
+    (tmp_path / "model.gguf").touch()
+    assert common.model_path("given") == tmp_path / "model.gguf"
+
+
+def test_the_page_cache_is_dropped(tmp_path: Path) -> None:
+    path = tmp_path / "pages"
+    path.write_bytes(bytes(1 << 20))
+    assert common.resident_fraction(path) == 1.0
+    try:
+        common.drop_page_cache(path)
+    except NotImplementedError as reason:
+        pytest.skip(str(reason))
+    assert common.resident_fraction(path) <= 0.01
+    path.read_bytes()
+    assert common.resident_fraction(path) == 1.0
+
+
+# ---- every benchmark of the tiny model, once ----
+
+
+def run_once(cls: Any, method: str, values: tuple[Any, ...]) -> Any:
+    """What asv does with one combination of parameters."""
+    benchmark = cls()
+    cache = (benchmark.setup_cache(),) if hasattr(cls, "setup_cache") else ()
+    if hasattr(cls, "setup"):
+        benchmark.setup(*cache, *values)
+    try:
+        return getattr(benchmark, method)(*cache, *values)
+    finally:
+        if hasattr(cls, "teardown"):
+            benchmark.teardown(*cache, *values)
+
+
+def may_be_skipped(values: tuple[Any, ...]) -> bool:
+    """Skipping must have a reason in this machine: elsewhere it would hide that the API was renamed."""
+    from bitnet_core import kernels
+
+    isas = {value for value in values if value in common.ISAS}
+    return "cold" in values or common.all_threads() < 2 or bool(isas - set(kernels.isa_levels()))
+
+
+TINY = [item for item in ALL if not re.search("'(2b|given)", full_name(*item))]
+
+
+@pytest.mark.parametrize(("cls", "method", "values"), TINY, ids=[full_name(*item) for item in TINY])
+def test_a_benchmark_runs_and_its_value_makes_sense(
+    cls: Any, method: str, values: tuple[Any, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    try:
+        found = run_once(cls, method, values)
+    except NotImplementedError as reason:
+        if not may_be_skipped(values):
+            raise
+        pytest.skip(str(reason))
+    if method.startswith("timeraw_"):
+        for code in found:
+            exec(code, {})  # noqa: S102  # our own text
+    elif method.startswith("peakmem_"):
+        assert found is None
+    elif isinstance(found, dict):
+        assert found["number"] == 1
+        assert len(found["samples"]) == 1
+        assert 0 < found["samples"][0] < math.inf
+    else:
+        assert 0 < found < math.inf
+
+
+@pytest.mark.parametrize("reader", ["bitnet_core", "gguf"])
+@pytest.mark.parametrize("method", ["track_open", "track_tokens"])
+def test_the_header_benchmark_runs_with_both_readers(
+    reader: str, method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(MODULES["load"], "N_TOKENS", 1000)
+    monkeypatch.setattr(MODULES["load"], "N_MERGES", 1500)
+    try:
+        found = run_once(MODULES["load"].Header, method, ("2b-header", reader))
+    except NotImplementedError as reason:
+        if reader != "gguf":
+            raise
+        pytest.skip(str(reason))
+    assert 0 < found["samples"][0] < math.inf
+
+
+def test_decoding_at_depth_runs() -> None:
+    decode = MODULES["generate"].Decode()
+    decode.setup("tiny", 1, 400)
+    try:
+        assert decode.session.n_past == 402
+        assert decode.track_token("tiny", 1, 400)["samples"][0] > 0
+        assert decode.session.n_past == 401
+    finally:
+        decode.teardown()
+
+
+# ---- a wrong answer is not timed ----
+
+
+def test_a_wrong_product_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    from bitnet_core import kernels
+
+    right = kernels.matmul
+    monkeypatch.setattr(kernels, "matmul", lambda *args, **options: right(*args, **options) + 1)
+    with pytest.raises(AssertionError, match="wrong"):
+        run_once(MODULES["kernels"].Gemv, "track_gigaweight", ("i2_s", "scalar", "tiny/ffn_up 512x256", 1))
+
+
+def test_a_wrong_sum_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    from bitnet_core import kernels
+
+    monkeypatch.setattr(kernels, "read_sum", lambda *_args, **_options: 0)
+    with pytest.raises(AssertionError, match="wrong"):
+        run_once(MODULES["canary"].Read, "track_gib", (1,))
+
+
+def test_wrong_logits_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    from bitnet_core import Session
+
+    right = Session.eval
+    monkeypatch.setattr(Session, "eval", lambda self, tokens: right(self, tokens) + len(tokens))
+    for name, values in (("Prefill", ("tiny", 1, 16)), ("Decode", ("tiny", 1, 0)), ("KVCache", ("tiny", "none", 32))):
+        cls = getattr(MODULES["generate"], name)
+        method = next(method for found, method in METHODS if found is cls)
+        with pytest.raises(AssertionError, match="differ"):
+            run_once(cls, method, values)
+
+
+def test_a_wrong_conversion_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    from bitnet_core import dtypes
+
+    right = dtypes.quantize
+    monkeypatch.setattr(
+        dtypes, "quantize", lambda x, *args, **options: right(-x if len(x) > 16 else x, *args, **options)
+    )
+    with pytest.raises(AssertionError, match="correlation"):
+        run_once(MODULES["quant"].Quant, "track_quantize_gib", ("i2_s", "tiny 4 MiB"))
