@@ -452,7 +452,7 @@ def with_tensor(*args, **fields):
     return gb.File(tensors=[gb.Tensor(*args, **fields)])
 
 
-# name: (content, what the message says, byte position), in the order of docs/formats.md A.3. A key begins at byte 24.
+# name: (content, what the message says, byte position), in the order of docs/formats.md. A key begins at byte 24.
 REFUSED = {
     # 1: size, magic, version, byte order
     "empty": (b"", "has 0 bytes; a GGUF header takes 24", 0),
@@ -685,7 +685,7 @@ def strings_kv(count):
     return gb.raw_kv("a", gb.ARRAY, gb.u32(gb.STRING) + gb.u64(count))
 
 
-# docs/formats.md A.4. The rows about hyper-parameters and token ids are in the tests of model and tokenizer.
+# Known parser bugs. The rows about hyper-parameters and token ids are in the tests of model and tokenizer.
 KNOWN_FAULTS = {
     "CVE-2024-21802 five dimensions": with_tensor("t", (1,) * 5, 0, bytes(32)),
     "CVE-2024-21802 2^31 dimensions": with_tensor("t", (1,), 0, bytes(32), n_dims=2**31),
