@@ -27,7 +27,14 @@
 #define BNC_TARGET(isa) __attribute__((target(isa)))
 /* What the functions of a level may use; isa.def names the same features. */
 #define BNC_AVX2 BNC_TARGET("avx2,f16c")
+#define BNC_AVX512VNNI BNC_TARGET("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")
 #define BNC_INLINE static inline __attribute__((always_inline))
+/* Before a loop with a constant count: unroll it wholly. Without it gcc leaves arrays of registers in memory. */
+#if defined(__clang__)
+#define BNC_UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define BNC_UNROLL _Pragma("GCC unroll 16")
+#endif
 #define BNC_PRINTF(fmt, args) __attribute__((format(printf, fmt, args)))
 #define BNC_MUST_USE __attribute__((warn_unused_result))
 #define BNC_COUNTOF(a) (sizeof(a) / sizeof((a)[0]))

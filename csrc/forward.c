@@ -90,7 +90,7 @@ static void matmul(const worker *w, const bnc_matrix *matrix, int64_t begin, int
     note(w, w->n_tokens == 1 ? BNC_OP_gemv : BNC_OP_gemm, w->c->dtype);
     note(w, BNC_OP_scale_i32, 0);
     bnc_matmul_rows(w->m->kernels, w->c->dtype, matrix, begin, end, &w->s->act, w->n_tokens, mode, y, matrix->n_rows,
-                    w->lane->scratch);
+                    w->lane->scratch, w->s->n_batch * BNC_MATMUL_ROWS);
 }
 
 /* Several matrices on the same activations, as one region. */
@@ -189,10 +189,10 @@ static void layer(const worker *w, int64_t il) {
     barrier(w);
 }
 
-/* logits[t] = head . (rmsnorm(x[t]) * output_norm) in float32, for the last n_logits tokens. Rows outermost: a block of
- * the head stays in the cache for all tokens. The normed rows take the place of x. */
+/* logits[t] = head . (rmsnorm(x[t]) * output_norm) in float32, for the last n_logits tokens. A single token takes a
+ * thread's rows in one call, for as many streams as the kernel likes; of several, a block of rows stays in the cache for
+ * all tokens. The normed rows take the place of x. */
 static void head(const worker *w) {
-    enum { ROWS = 32 };
     const int64_t n_embd = w->c->n_embd, n_vocab = w->c->n_vocab;
     const int64_t row_bytes = n_embd * bnc_model_element_bytes(w->c->head_dtype);
     float *x = w->s->x + (w->n_tokens - w->n_logits) * n_embd;
@@ -201,11 +201,12 @@ static void head(const worker *w) {
     for (int64_t t = begin; t < end; t++)
         RUN0(w, rms_norm)(x + t * n_embd, w->m->output_norm, n_embd, w->c->rms_eps, x + t * n_embd);
     barrier(w);
-    bnc_split(n_vocab, ROWS, w->ith, w->nth, &begin, &end);
-    for (int64_t r = begin; r < end; r += ROWS)
+    bnc_split(n_vocab, 16, w->ith, w->nth, &begin, &end);
+    const int64_t step = w->n_logits == 1 ? end - begin : 32;
+    for (int64_t r = begin; r < end; r += step)
         for (int64_t t = 0; t < w->n_logits; t++)
             RUN(w, head, w->c->head_dtype)
-    (w->m->head + r * row_bytes, bnc_min_i64(ROWS, end - r), n_embd, x + t * n_embd, w->logits + t * n_vocab + r);
+    (w->m->head + r * row_bytes, bnc_min_i64(step, end - r), n_embd, x + t * n_embd, w->logits + t * n_vocab + r);
 }
 
 /* ---- all of it ---- */

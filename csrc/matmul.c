@@ -33,20 +33,25 @@ static void product(const bnc_kernels *kernels, int32_t dtype, const bnc_matrix 
 
 void bnc_matmul_rows(const bnc_kernels *kernels, int32_t dtype, const bnc_matrix *w, int64_t begin, int64_t end,
                      const bnc_activations *x, int64_t n_tokens, bnc_matmul_mode mode, float *y, int64_t y_stride,
-                     int32_t *scratch) {
+                     int32_t *scratch, int64_t scratch_rows) {
     const bnc_scale_i32_fn scale_i32 = BNC_FN0(kernels, scale_i32);
-    for (int64_t r = begin; r < end; r += BNC_MATMUL_ROWS) {
-        const int64_t n = bnc_min_i64(BNC_MATMUL_ROWS, end - r);
+    /* One token: as many rows at once as the scratch holds, since gemv reads them as far-apart streams. */
+    const int64_t step = n_tokens == 1 ? scratch_rows : BNC_MATMUL_ROWS;
+    for (int64_t r = begin; r < end; r += step) {
+        const int64_t n = bnc_min_i64(step, end - r);
         product(kernels, dtype, w, r, r + n, x, n_tokens, scratch, BNC_MATMUL_ROWS);
         for (int64_t t = 0; t < n_tokens; t++) {
             const int32_t *sums = scratch + t * BNC_MATMUL_ROWS;
             float *out = y + t * y_stride + r;
             if (mode == BNC_STORE) {
                 scale_i32(sums, n, x->s[t], w->scale, out);
-            } else {
+                continue;
+            }
+            for (int64_t i = 0; i < n; i += BNC_MATMUL_ROWS) {
                 float part[BNC_MATMUL_ROWS];
-                scale_i32(sums, n, x->s[t], w->scale, part);
-                BNC_FN0(kernels, add)(part, n, out);
+                const int64_t m = bnc_min_i64(BNC_MATMUL_ROWS, n - i);
+                scale_i32(sums + i, m, x->s[t], w->scale, part);
+                BNC_FN0(kernels, add)(part, m, out + i);
             }
         }
     }

@@ -24,7 +24,8 @@ typedef struct {
     int64_t stride; /* a multiple of BNC_Q8_PAD */
 } bnc_activations;
 
-/* Rows whose int32 sums are held before they are scaled: bnc_matmul_rows needs n_tokens * BNC_MATMUL_ROWS of scratch. */
+/* Rows whose int32 sums of several tokens are held before they are scaled: bnc_matmul_rows needs
+ * n_tokens * BNC_MATMUL_ROWS of scratch, and uses scratch_rows of it for one token. */
 enum { BNC_MATMUL_ROWS = 64 };
 
 /* What to do with the product. */
@@ -38,6 +39,6 @@ bnc_status bnc_matmul_check(const bnc_kernels *kernels, int32_t dtype, int64_t n
 /* y[t][r] (=, +=) (I / s) * scale for rows [begin, end): the canonical order of one division, one product. */
 void bnc_matmul_rows(const bnc_kernels *kernels, int32_t dtype, const bnc_matrix *w, int64_t begin, int64_t end,
                      const bnc_activations *x, int64_t n_tokens, bnc_matmul_mode mode, float *y, int64_t y_stride,
-                     int32_t *scratch);
+                     int32_t *scratch, int64_t scratch_rows);
 
 #endif

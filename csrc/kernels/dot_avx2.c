@@ -21,44 +21,46 @@ BNC_INLINE float load_f32(const uint8_t *p, int64_t i) { return bnc_load_f32(p +
 BNC_INLINE float load_f16(const uint8_t *p, int64_t i) { return bnc_f32_of_f16(bnc_load_u16(p + 2 * i)); }
 BNC_INLINE float load_bf16(const uint8_t *p, int64_t i) { return bnc_f32_of_bf16(bnc_load_u16(p + 2 * i)); }
 
-/* Rows in flight together: each has its own chain of dependent additions. */
-enum { ROWS = 4 };
+/* Rows in flight together: each has its own chain of dependent additions, and its own quarter of the rows, since a core
+ * keeps more lines in flight on several far-apart streams. */
+enum { ROWS = 4, PREFETCH = 1024 };
 
-/* y[r] = w[r] . x for n_rows <= ROWS rows, row_bytes apart. */
-#define DOT_ROWS(type)                                                                                             \
-    BNC_AVX2 BNC_INLINE void dot_rows_##type(const uint8_t *w, int64_t row_bytes, int n_rows, int64_t n,           \
-                                             const float *x, float *y) {                                           \
-        bnc_lanes acc[ROWS];                                                                                       \
-        for (int r = 0; r < n_rows; r++)                                                                           \
-            acc[r].lo = acc[r].hi = _mm256_setzero_ps();                                                           \
-        int64_t i = 0;                                                                                             \
-        for (; i + BNC_LANES <= n; i += BNC_LANES) {                                                               \
-            const __m256 x_lo = _mm256_loadu_ps(x + i), x_hi = _mm256_loadu_ps(x + i + 8);                         \
-            for (int r = 0; r < n_rows; r++) {                                                                     \
-                acc[r].lo = _mm256_add_ps(acc[r].lo, _mm256_mul_ps(load8_##type(w + r * row_bytes, i), x_lo));     \
-                acc[r].hi = _mm256_add_ps(acc[r].hi, _mm256_mul_ps(load8_##type(w + r * row_bytes, i + 8), x_hi)); \
-            }                                                                                                      \
-        }                                                                                                          \
-        for (int r = 0; r < n_rows; r++) {                                                                         \
-            if (i == n) {                                                                                          \
-                y[r] = bnc_sum_lanes_avx2(acc[r]);                                                                 \
-                continue;                                                                                          \
-            }                                                                                                      \
-            float lane[BNC_LANES];                                                                                 \
-            _mm256_storeu_ps(lane, acc[r].lo);                                                                     \
-            _mm256_storeu_ps(lane + 8, acc[r].hi);                                                                 \
-            for (int64_t j = i; j < n; j++)                                                                        \
-                lane[j - i] += load_##type(w + r * row_bytes, j) * x[j];                                           \
-            y[r] = bnc_sum_lanes(lane);                                                                            \
-        }                                                                                                          \
-    }                                                                                                              \
-    BNC_AVX2 static void dot_all_##type(const uint8_t *w, int64_t row_bytes, int64_t n_rows, int64_t n,            \
-                                        const float *x, float *y) {                                                \
-        int64_t r = 0;                                                                                             \
-        for (; r + ROWS <= n_rows; r += ROWS)                                                                      \
-            dot_rows_##type(w + r * row_bytes, row_bytes, ROWS, n, x, y + r);                                      \
-        for (; r < n_rows; r++)                                                                                    \
-            dot_rows_##type(w + r * row_bytes, row_bytes, 1, n, x, y + r);                                         \
+/* y[r * y_stride] = w[r] . x for n_rows <= ROWS rows, row_stride bytes apart. */
+#define DOT_ROWS(type)                                                                                              \
+    BNC_AVX2 BNC_INLINE void dot_rows_##type(const uint8_t *w, int64_t row_stride, int n_rows, int64_t n,           \
+                                             const float *x, float *y, int64_t y_stride) {                          \
+        bnc_lanes acc[ROWS];                                                                                        \
+        for (int r = 0; r < n_rows; r++)                                                                            \
+            acc[r].lo = acc[r].hi = _mm256_setzero_ps();                                                            \
+        int64_t i = 0;                                                                                              \
+        for (; i + BNC_LANES <= n; i += BNC_LANES) {                                                                \
+            const __m256 x_lo = _mm256_loadu_ps(x + i), x_hi = _mm256_loadu_ps(x + i + 8);                          \
+            for (int r = 0; r < n_rows; r++) {                                                                      \
+                __builtin_prefetch(w + r * row_stride + i * (int64_t)sizeof(float) / 2 + PREFETCH);                 \
+                acc[r].lo = _mm256_add_ps(acc[r].lo, _mm256_mul_ps(load8_##type(w + r * row_stride, i), x_lo));     \
+                acc[r].hi = _mm256_add_ps(acc[r].hi, _mm256_mul_ps(load8_##type(w + r * row_stride, i + 8), x_hi)); \
+            }                                                                                                       \
+        }                                                                                                           \
+        for (int r = 0; r < n_rows; r++) {                                                                          \
+            if (i == n) {                                                                                           \
+                y[r * y_stride] = bnc_sum_lanes_avx2(acc[r]);                                                       \
+                continue;                                                                                           \
+            }                                                                                                       \
+            float lane[BNC_LANES];                                                                                  \
+            _mm256_storeu_ps(lane, acc[r].lo);                                                                      \
+            _mm256_storeu_ps(lane + 8, acc[r].hi);                                                                  \
+            for (int64_t j = i; j < n; j++)                                                                         \
+                lane[j - i] += load_##type(w + r * row_stride, j) * x[j];                                           \
+            y[r * y_stride] = bnc_sum_lanes(lane);                                                                  \
+        }                                                                                                           \
+    }                                                                                                               \
+    BNC_AVX2 static void dot_all_##type(const uint8_t *w, int64_t row_bytes, int64_t n_rows, int64_t n,             \
+                                        const float *x, float *y) {                                                 \
+        const int64_t apart = n_rows / ROWS;                                                                        \
+        for (int64_t r = 0; r < apart; r++)                                                                         \
+            dot_rows_##type(w + r * row_bytes, apart * row_bytes, ROWS, n, x, y + r, apart);                        \
+        for (int64_t r = apart * ROWS; r < n_rows; r++)                                                             \
+            dot_rows_##type(w + r * row_bytes, row_bytes, 1, n, x, y + r, 1);                                       \
     }
 
 #define HEAD(type, bytes)                                                                                           \
