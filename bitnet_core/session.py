@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from bitnet_core.model import Model
 
-__all__ = ["Session"]
+__all__ = ["Reads", "Session"]
 
 _KV_DTYPES = {"f16": lib.BNC_KV_F16, "f32": lib.BNC_KV_F32}
 
@@ -39,6 +39,18 @@ def _ids(tokens: Iterable[int] | NDArray[Any]) -> NDArray[np.int32]:
     if array.min() < limits.min or array.max() > limits.max:
         raise ValueError(f"token ids must fit int32; got {array.min()} to {array.max()}")
     return np.ascontiguousarray(array, np.int32)
+
+
+class Reads(NamedTuple):
+    """Bytes that an evaluation read, each counted once for each pass over the weights.
+
+    ``exact_rows`` are the rows of the head whose logits were computed: all of them, or those that the screen could not
+    rule out.
+    """
+
+    weight_bytes: int
+    kv_bytes: int
+    exact_rows: int
 
 
 class Session:
@@ -62,12 +74,11 @@ class Session:
         call(lib.bnc_session_new, model.handle, options, out)
         # The C objects below a session must outlive it, also when the garbage collector takes all of them at once:
         # the destructor holds them.
-        model_handle, hold = model.handle, model.reader.hold("a session")
+        below = [model, model.handle, model.reader.hold("a session")]
 
         def free(handle: Any) -> None:
             lib.bnc_session_free(handle)
-            hold.release()
-            _ = model_handle
+            below.clear()
 
         self._handle = ffi.gc(out[0], free)
         self.model = model
@@ -185,6 +196,7 @@ class Session:
         with _Transaction(self):
             tokens = np.concatenate([np.array(self._pending, np.int32), prompt])
             self._check_fits(tokens.size)
+            call(lib.bnc_session_set_screen, self.handle, self.model.screen())
             for token in tokens:
                 call(lib.bnc_sampler_accept, sampler, int(token))
             for begin in range(0, tokens.size - 1, self.n_batch):
@@ -231,6 +243,12 @@ class Session:
         with _Transaction(self):
             call(lib.bnc_session_fill_kv, self.handle, n, seed)
             self._pending = []
+
+    @property
+    def reads(self) -> Reads:
+        """What the last call to :meth:`eval`, or the last token of :meth:`generate`, read from memory."""
+        raw = lib.bnc_session_reads(self.handle)
+        return Reads(int(raw.weight_bytes), int(raw.kv_bytes), int(raw.exact_rows))
 
     def kernels_used(self) -> tuple[str, ...]:
         """Names of the kernels that have run in this session, as dispatch recorded them."""

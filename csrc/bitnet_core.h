@@ -203,6 +203,17 @@ const bnc_kernels *bnc_model_get_kernels(const bnc_model *model);
 /* Bytes that evaluating one token with all logits must read: weights once each, one embedding row, no KV cache. */
 uint64_t bnc_model_bytes_per_token(const bnc_model *model);
 
+/* ---- screen ---- */
+
+/* A 4-bit copy of a model's head, with which the best tokens are found at 0.28 of the bytes of an F16 head: the tokens
+ * are those of the exact head, with a failure probability of 1e-12 a token (csrc/screen.h). Immutable, shareable; the
+ * model must outlive it. */
+typedef struct bnc_screen bnc_screen;
+
+bnc_status bnc_screen_new(const bnc_model *model, int32_t n_threads, uint64_t seed, bnc_screen **out, bnc_error *err);
+void bnc_screen_free(bnc_screen *screen);
+uint64_t bnc_screen_bytes(const bnc_screen *screen);
+
 /* ---- session ---- */
 
 typedef struct bnc_session bnc_session;
@@ -230,6 +241,8 @@ uint64_t bnc_session_scratch_bytes(const bnc_session *session);
  * NULL: none are computed. On failure the session is as it was before the call. */
 bnc_status bnc_session_eval(bnc_session *session, const int32_t *tokens, int64_t n_tokens, float *logits,
                             int32_t all_logits, bnc_error *err);
+/* From now on bnc_session_sample finds tokens with this screen of the session's model; NULL: with the whole head. */
+bnc_status bnc_session_set_screen(bnc_session *session, const bnc_screen *screen, bnc_error *err);
 /* Append the tokens and draw the next one: what a generation loop calls once a token. */
 bnc_status bnc_session_sample(bnc_session *session, const int32_t *tokens, int64_t n_tokens, bnc_sampler *sampler,
                               int32_t *token, bnc_error *err);
@@ -238,6 +251,13 @@ bnc_status bnc_session_rewind(bnc_session *session, int64_t n_past, bnc_error *e
 /* Set the position to n_past and fill the cache below it with seeded noise: the cost of a deep context without its
  * prefill. For benchmarks; the logits that follow mean nothing. */
 bnc_status bnc_session_fill_kv(bnc_session *session, int64_t n_past, uint64_t seed, bnc_error *err);
+/* What the last evaluation read. */
+typedef struct {
+    uint64_t weight_bytes; /* matrices, norms, embedding rows, head or screen and exact rows */
+    uint64_t kv_bytes;     /* keys and values, once for each token */
+    int64_t exact_rows;    /* rows of the head scored exactly; n_vocab without a screen */
+} bnc_reads;
+bnc_reads bnc_session_reads(const bnc_session *session);
 /* Indices (see bnc_kernel_at) of the kernels that have run in this session; returns how many, writes at most cap. */
 int32_t bnc_session_kernels_used(const bnc_session *session, int32_t *out, int32_t cap);
 

@@ -18,8 +18,7 @@ typedef struct {
     int ith, nth;
     const int32_t *tokens;
     int64_t n_tokens;
-    float *logits;
-    int64_t n_logits;
+    bnc_wants wants;
 } worker;
 
 /* The chosen kernel, noted as having run. The first thread takes part in every step, so its notes are complete. */
@@ -189,24 +188,39 @@ static void layer(const worker *w, int64_t il) {
     barrier(w);
 }
 
-/* logits[t] = head . (rmsnorm(x[t]) * output_norm) in float32, for the last n_logits tokens. A single token takes a
- * thread's rows in one call, for as many streams as the kernel likes; of several, a block of rows stays in the cache for
- * all tokens. The normed rows take the place of x. */
-static void head(const worker *w) {
-    const int64_t n_embd = w->c->n_embd, n_vocab = w->c->n_vocab;
-    const int64_t row_bytes = n_embd * bnc_model_element_bytes(w->c->head_dtype);
-    float *x = w->s->x + (w->n_tokens - w->n_logits) * n_embd;
+/* The normed rows of the last n tokens, in place of x. */
+static float *final_norm(const worker *w, int64_t n) {
+    const int64_t n_embd = w->c->n_embd;
+    float *x = w->s->x + (w->n_tokens - n) * n_embd;
     int64_t begin, end;
-    bnc_split(w->n_logits, 1, w->ith, w->nth, &begin, &end);
+    bnc_split(n, 1, w->ith, w->nth, &begin, &end);
     for (int64_t t = begin; t < end; t++)
         RUN0(w, rms_norm)(x + t * n_embd, w->m->output_norm, n_embd, w->c->rms_eps, x + t * n_embd);
     barrier(w);
+    return x;
+}
+
+/* logits[t] = head . (rmsnorm(x[t]) * output_norm) in float32. A single token takes a thread's rows in one call, for as
+ * many streams as the kernel likes; of several, a block of rows stays in the cache for all tokens. */
+static void head(const worker *w) {
+    const int64_t n_embd = w->c->n_embd, n_vocab = w->c->n_vocab, n = w->wants.n_logits;
+    const int64_t row_bytes = n_embd * bnc_model_element_bytes(w->c->head_dtype);
+    const float *x = final_norm(w, n);
+    int64_t begin, end;
     bnc_split(n_vocab, 16, w->ith, w->nth, &begin, &end);
-    const int64_t step = w->n_logits == 1 ? end - begin : 32;
+    const int64_t step = n == 1 ? end - begin : 32;
     for (int64_t r = begin; r < end; r += step)
-        for (int64_t t = 0; t < w->n_logits; t++)
+        for (int64_t t = 0; t < n; t++)
             RUN(w, head, w->c->head_dtype)
-    (w->m->head + r * row_bytes, bnc_min_i64(step, end - r), n_embd, x + t * n_embd, w->logits + t * n_vocab + r);
+    (w->m->head + r * row_bytes, bnc_min_i64(step, end - r), n_embd, x + t * n_embd, w->wants.logits + t * n_vocab + r);
+}
+
+static void screened_head(const worker *w) {
+    const float *x = final_norm(w, 1);
+    note(w, BNC_OP_screen, 0);
+    note(w, BNC_OP_head, w->c->head_dtype);
+    bnc_screen_find(w->s->screen, w->s->threads, &w->s->screening, x, bnc_sampler_top(w->wants.sampler),
+                    w->wants.sampler, w->ith, w->nth);
 }
 
 /* ---- all of it ---- */
@@ -220,17 +234,39 @@ static void forward(void *arg, int ith, int nth) {
     barrier(&w);
     for (int64_t il = 0; il < w.c->n_layer; il++)
         layer(&w, il);
-    if (w.n_logits)
+    if (w.wants.sampler)
+        screened_head(&w);
+    else if (w.wants.n_logits)
         head(&w);
 }
 
-void bnc_forward(bnc_session *session, const int32_t *tokens, int64_t n_tokens, float *logits, int64_t n_logits) {
+/* What this call read: every matrix once, an embedding row a token, the head once however many logits. */
+static void count_reads(bnc_session *s, int64_t n_tokens, const bnc_wants *wants) {
+    const bnc_model_config *c = &s->model->config;
+    const uint64_t head_row = (uint64_t)(c->n_embd * bnc_model_element_bytes(c->head_dtype));
+    const uint64_t embd_row = (uint64_t)(c->n_embd * bnc_model_element_bytes(s->model->embd_dtype));
+    const uint64_t head = head_row * (uint64_t)c->n_vocab;
+    int64_t exact_rows = wants->n_logits ? c->n_vocab : 0;
+    uint64_t screened = 0;
+    if (wants->sampler) {
+        screened = bnc_screen_bytes(s->screen);
+        for (int i = 0; i < bnc_threads_count(s->threads); i++)
+            exact_rows += s->screening.found[i].n + s->screening.n_scored[i];
+    }
+    s->reads.weight_bytes += s->model->bytes_per_token - head + (uint64_t)(n_tokens - 1) * embd_row + screened +
+                             (uint64_t)exact_rows * head_row;
+    s->reads.exact_rows += exact_rows;
+    const int64_t positions = n_tokens * s->n_past + n_tokens * (n_tokens + 1) / 2;
+    s->reads.kv_bytes += (uint64_t)positions * (s->kv_bytes / (uint64_t)s->n_ctx);
+}
+
+void bnc_forward(bnc_session *session, const int32_t *tokens, int64_t n_tokens, const bnc_wants *wants) {
     worker w = {.s = session,
                 .m = session->model,
                 .c = &session->model->config,
                 .tokens = tokens,
                 .n_tokens = n_tokens,
-                .logits = logits,
-                .n_logits = n_logits};
+                .wants = *wants};
     bnc_threads_run(session->threads, forward, &w);
+    count_reads(session, n_tokens, wants);
 }

@@ -1,4 +1,4 @@
-#define _POSIX_C_SOURCE 200809L
+#define _DEFAULT_SOURCE /* madvise */
 #define _FILE_OFFSET_BITS 64
 #include "gguf.h"
 
@@ -120,6 +120,14 @@ void bnc_gguf_close(bnc_gguf *gguf) {
     free(gguf->tensor);
     free(gguf->tensor_names);
     free(gguf);
+}
+
+void bnc_gguf_give_back(const bnc_gguf *gguf, const uint8_t *data, uint64_t nbytes) {
+    /* Only whole pages, and never of an allocation: there, the bytes would be lost. */
+    const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+    const uintptr_t begin = ((uintptr_t)data + page - 1) / page * page, end = ((uintptr_t)data + nbytes) / page * page;
+    if (gguf->mapped && begin < end)
+        madvise((void *)begin, end - begin, MADV_DONTNEED);
 }
 
 /* ---- views that cannot fail ---- */

@@ -69,6 +69,9 @@ bnc_status bnc_gguf_scan(bnc_gguf *gguf, const bnc_gguf_options *options, bnc_er
  * file. */
 bnc_status bnc_gguf_place(bnc_gguf *gguf, const bnc_gguf_options *options, bnc_error *err);
 
+/* The bytes will not be needed soon: their pages may leave the process (they stay in the system's cache of the file). */
+void bnc_gguf_give_back(const bnc_gguf *gguf, const uint8_t *data, uint64_t nbytes);
+
 int64_t bnc_gguf_name_find(const bnc_gguf_name *names, int64_t n, const char *text, uint64_t len);
 
 /* A name from a file, cut to a length that fits a message and free of control characters. */

@@ -378,7 +378,7 @@ static bnc_status bind(binder *b, bool validate) {
 }
 
 bnc_status bnc_model_new(const bnc_gguf *gguf, const bnc_model_options *options, bnc_model **out, bnc_error *err) {
-    bnc_model head = {.kernels = options->kernels};
+    bnc_model head = {.gguf = gguf, .kernels = options->kernels};
     head.config.dtype = -1;
     binder b = {gguf, &head, NULL, err};
     BNC_TRY(read_arch(&b));

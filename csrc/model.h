@@ -23,6 +23,7 @@ typedef struct {
 
 struct bnc_model {
     bnc_model_config config;
+    const bnc_gguf *gguf;
     const bnc_kernels *kernels;
     int activation; /* BNC_OP_relu2 or BNC_OP_silu */
     int32_t embd_dtype;

@@ -1,6 +1,4 @@
 #define _DEFAULT_SOURCE
-#include "forward.h"
-#include "sampler.h"
 #include "session.h"
 
 #include <math.h>
@@ -49,6 +47,13 @@ static void lay_out(bnc_session *s, arena *a) {
     s->act.q = take(a, batch * s->act.stride, 1);
     s->act.s = take(a, batch, sizeof(float));
     s->act.q_sum = take(a, batch, sizeof(int32_t));
+    s->screening.x = take(a, bnc_ceil_div(c->n_embd, BNC_SCREEN_STRIPE), sizeof(bnc_screen_stripe));
+    s->screening.approx = take(a, c->n_vocab, sizeof(float));
+    s->screening.energy = take(a, c->n_vocab, sizeof(float));
+    s->screening.candidates = take(a, c->n_vocab, sizeof(bnc_candidate));
+    s->screening.found = take(a, nth, sizeof(bnc_best));
+    s->screening.n_scored = take(a, nth, sizeof(int64_t));
+    s->screening.best = take(a, (nth + 1) * BNC_SCREEN_BEST, sizeof(bnc_candidate));
     s->lane = take(a, nth, sizeof(bnc_lane_memory));
     for (int i = 0; i < nth; i++) {
         bnc_lane_memory lane;
@@ -142,7 +147,7 @@ uint64_t bnc_session_scratch_bytes(const bnc_session *session) { return session-
 
 /* ---- one caller at a time ---- */
 
-static bnc_status enter(bnc_session *s, bnc_error *err) {
+bnc_status bnc_session_enter(bnc_session *s, bnc_error *err) {
     if (!bnc_threads_usable(s->threads))
         return bnc_error_set(err, BNC_ERR_FORKED, "this session was made before a fork(); make one in the child");
     if (atomic_flag_test_and_set_explicit(&s->busy, memory_order_acquire))
@@ -150,70 +155,30 @@ static bnc_status enter(bnc_session *s, bnc_error *err) {
     return BNC_OK;
 }
 
-static void leave(bnc_session *s) { atomic_flag_clear_explicit(&s->busy, memory_order_release); }
+void bnc_session_leave(bnc_session *s) { atomic_flag_clear_explicit(&s->busy, memory_order_release); }
 
-/* ---- evaluation ---- */
+/* ---- state ---- */
 
-static bnc_status check_tokens(const bnc_session *s, const int32_t *tokens, int64_t n_tokens, bnc_error *err) {
-    const int64_t n_vocab = s->model->config.n_vocab;
-    if (n_tokens < 1)
-        return bnc_error_set(err, BNC_ERR_ARGUMENT, "at least one token is needed");
-    for (int64_t i = 0; i < n_tokens; i++)
-        if (tokens[i] < 0 || tokens[i] >= n_vocab)
-            return bnc_error_set(err, BNC_ERR_ARGUMENT, "token %d at index %lld is not in the vocabulary: 0 to %lld",
-                                 (int)tokens[i], (long long)i, (long long)n_vocab - 1);
-    if (n_tokens > s->n_ctx - s->n_past)
-        return bnc_error_set(err, BNC_ERR_CONTEXT, "%lld tokens after %lld do not fit a context of %lld",
-                             (long long)n_tokens, (long long)s->n_past, (long long)s->n_ctx);
+bnc_status bnc_session_set_screen(bnc_session *session, const bnc_screen *screen, bnc_error *err) {
+    if (screen && screen->model != session->model)
+        return bnc_error_set(err, BNC_ERR_ARGUMENT, "the screen was made for another model");
+    BNC_TRY(bnc_session_enter(session, err));
+    session->screen = screen;
+    bnc_session_leave(session);
     return BNC_OK;
 }
 
-/* Blocks of n_batch tokens; logits of all tokens, of the last one, or none. */
-static void eval_blocks(bnc_session *s, const int32_t *tokens, int64_t n_tokens, float *logits, bool all_logits) {
-    for (int64_t begin = 0; begin < n_tokens; begin += s->n_batch) {
-        const int64_t n = bnc_min_i64(s->n_batch, n_tokens - begin);
-        const bool last = begin + n == n_tokens;
-        if (all_logits)
-            bnc_forward(s, tokens + begin, n, logits + begin * s->model->config.n_vocab, n);
-        else
-            bnc_forward(s, tokens + begin, n, logits, last && logits ? 1 : 0);
-        s->n_past += n;
-    }
-}
-
-bnc_status bnc_session_eval(bnc_session *session, const int32_t *tokens, int64_t n_tokens, float *logits,
-                            int32_t all_logits, bnc_error *err) {
-    BNC_TRY(enter(session, err));
-    const bnc_status status = check_tokens(session, tokens, n_tokens, err);
-    if (status == BNC_OK)
-        eval_blocks(session, tokens, n_tokens, logits, all_logits && logits);
-    leave(session);
-    return status;
-}
-
-bnc_status bnc_session_sample(bnc_session *session, const int32_t *tokens, int64_t n_tokens, bnc_sampler *sampler,
-                              int32_t *token, bnc_error *err) {
-    BNC_TRY(enter(session, err));
-    bnc_status status = check_tokens(session, tokens, n_tokens, err);
-    if (status == BNC_OK && bnc_sampler_n_vocab(sampler) != session->model->config.n_vocab)
-        status = bnc_error_set(err, BNC_ERR_ARGUMENT, "the sampler was made for another vocabulary");
-    if (status == BNC_OK) {
-        eval_blocks(session, tokens, n_tokens, session->logits, false);
-        *token = bnc_sampler_sample(sampler, session->logits);
-    }
-    leave(session);
-    return status;
-}
+bnc_reads bnc_session_reads(const bnc_session *session) { return session->reads; }
 
 bnc_status bnc_session_rewind(bnc_session *session, int64_t n_past, bnc_error *err) {
-    BNC_TRY(enter(session, err));
+    BNC_TRY(bnc_session_enter(session, err));
     bnc_status status = BNC_OK;
     if (n_past < 0 || n_past > session->n_past)
         status = bnc_error_set(err, BNC_ERR_ARGUMENT, "can only rewind to 0 to %lld, not %lld",
                                (long long)session->n_past, (long long)n_past);
     else
         session->n_past = n_past;
-    leave(session);
+    bnc_session_leave(session);
     return status;
 }
 
@@ -235,7 +200,7 @@ static void noise_row(const bnc_session *s, uint64_t seed, int64_t index, uint8_
 }
 
 bnc_status bnc_session_fill_kv(bnc_session *session, int64_t n_past, uint64_t seed, bnc_error *err) {
-    BNC_TRY(enter(session, err));
+    BNC_TRY(bnc_session_enter(session, err));
     const bnc_model_config *c = &session->model->config;
     bnc_status status = BNC_OK;
     if (n_past < 0 || n_past > session->n_ctx) {
@@ -251,7 +216,7 @@ bnc_status bnc_session_fill_kv(bnc_session *session, int64_t n_past, uint64_t se
                         noise_row(session, seed, index++, bnc_session_kv(session, il, part, h, pos));
         session->n_past = n_past;
     }
-    leave(session);
+    bnc_session_leave(session);
     return status;
 }
 

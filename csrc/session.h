@@ -5,6 +5,7 @@
 #define BNC_SESSION_H
 
 #include "model.h"
+#include "screen.h"
 #include "threads.h"
 
 #include <stdatomic.h>
@@ -24,21 +25,28 @@ struct bnc_session {
     int32_t kv_dtype; /* BNC_DTYPE_f16 or BNC_DTYPE_f32 */
     int64_t n_ctx, n_batch, n_past;
     uint64_t kv_bytes, scratch_bytes;
+    const bnc_screen *screen; /* or NULL */
+    bnc_reads reads;
     uint8_t used[BNC_OP_COUNT][BNC_DTYPE_COUNT]; /* kernels that have run */
 
     void *memory; /* the one allocation that everything below points into */
     size_t memory_bytes;
-    float *freqs;          /* (n_rot / 2,) rotation per position */
-    float *rope;           /* (n_batch, 2, n_rot / 2) cosines and sines */
-    float *x;              /* (n_batch, n_embd) the residual stream */
-    float *q, *k, *v;      /* (n_batch, n_head * n_embd_head), (n_batch, n_head_kv * n_embd_head) twice */
-    float *attn;           /* (n_batch, n_head * n_embd_head) */
-    float *gate, *up;      /* (n_batch, n_ff) */
-    float *logits;         /* (n_vocab,) for sampling */
-    bnc_activations act;   /* (n_batch, the longest row padded) */
+    float *freqs;        /* (n_rot / 2,) rotation per position */
+    float *rope;         /* (n_batch, 2, n_rot / 2) cosines and sines */
+    float *x;            /* (n_batch, n_embd) the residual stream */
+    float *q, *k, *v;    /* (n_batch, n_head * n_embd_head), (n_batch, n_head_kv * n_embd_head) twice */
+    float *attn;         /* (n_batch, n_head * n_embd_head) */
+    float *gate, *up;    /* (n_batch, n_ff) */
+    float *logits;       /* (n_vocab,) for sampling */
+    bnc_activations act; /* (n_batch, the longest row padded) */
+    bnc_screen_memory screening;
     bnc_lane_memory *lane; /* (n_threads,) */
     uint8_t *kv;           /* (n_layer, 2, n_head_kv, n_ctx, n_embd_head) of kv_dtype: keys, then values */
 };
+
+/* One caller at a time: BNC_ERR_BUSY for a second one, BNC_ERR_FORKED in a child. Every entry is left again. */
+bnc_status bnc_session_enter(bnc_session *session, bnc_error *err);
+void bnc_session_leave(bnc_session *session);
 
 /* The cache row of head h at position pos; part 0: keys, 1: values. Rows of one head are adjacent. */
 BNC_INLINE uint8_t *bnc_session_kv(const bnc_session *s, int64_t il, int part, int64_t h, int64_t pos) {

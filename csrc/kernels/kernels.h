@@ -15,6 +15,7 @@
 #include "bitnet_core.h"
 #include "cpu.h"
 #include "dtype.h"
+#include "screen_layout.h"
 
 enum { BNC_LANES = 16 };
 
@@ -57,6 +58,9 @@ typedef struct {
  * add         y += x.
  * scores      y[j] = (sum over i of x[i] * k[j][i]) * scale, for n rows of keys of ne0, by lanes.
  * mix         y[i] = sum over j of p[j] * v[j][i], j ascending.
+ * screen      rows of a 4-bit head (screen_layout.h) times an activation: sums[r] = the sum over lanes of (dot - offset) * step, and
+ *             energies[r] = the sum over lanes of step^2 * energy.
+ * screen_encode  a row of such a head from n_stripes * 512 floats, and the dither of each column.
  * int8_peak   n_macs (a multiple of BNC_INT8_PEAK_STEP) multiply-accumulates of int8 from registers.
  */
 #define BNC_OPS(OP)                                                                                             \
@@ -80,6 +84,10 @@ typedef struct {
     OP(add, void, (const float *x, int64_t n, float *y))                                                        \
     OP(scores, void, (const float *x, const uint8_t *k, int64_t n, int64_t ne0, float scale, float *y))         \
     OP(mix, void, (const float *p, const uint8_t *v, int64_t n, int64_t ne0, float *y))                         \
+    OP(screen, void,                                                                                            \
+       (const uint8_t *w, int64_t n_rows, int64_t n_stripes, const bnc_screen_stripe *x, float *sums,           \
+        float *energies))                                                                                       \
+    OP(screen_encode, void, (const float *w, const float *dither, int64_t n_stripes, uint8_t *out))             \
     OP(int8_peak, int64_t, (int64_t n_macs))
 
 enum {

@@ -292,6 +292,35 @@ static void test_add(const pair *p) {
     COMPARE(p, add, float, n, x, n, OUT); /* fresh buffers hold zeros */
 }
 
+static void test_screen(const pair *p) {
+    const int64_t n_rows = between(1, 9), n_stripes = between(1, 4);
+    uint8_t *w = random_bytes((size_t)(n_rows * n_stripes) * BNC_SCREEN_STRIPE_BYTES);
+    for (int64_t i = 0; i < n_rows * n_stripes; i++) /* steps are finite and not negative */
+        for (int j = 0; j < BNC_SCREEN_LANES; j++)
+            w[i * BNC_SCREEN_STRIPE_BYTES + BNC_SCREEN_CODE_BYTES + 2 * j + 1] &= 0x3f;
+    bnc_screen_stripe *x = (bnc_screen_stripe *)(void *)random_bytes((size_t)n_stripes * sizeof *x);
+    for (int64_t i = 0; i < n_stripes; i++)
+        for (int j = 0; j < BNC_SCREEN_LANES; j++) {
+            x[i].offset[j] = (float)between(-1000000, 1000000);
+            x[i].energy[j] = (float)between(0, 1000000);
+        }
+    float *sums[2], *energies[2];
+    for (int i = 0; i < 2; i++) {
+        sums[i] = buffer((size_t)n_rows * sizeof(float));
+        energies[i] = buffer((size_t)n_rows * sizeof(float));
+        ((bnc_screen_fn)(i ? p->fast : p->scalar))(w, n_rows, n_stripes, x, sums[i], energies[i]);
+    }
+    expect_same(p, sums[0], sums[1], (size_t)n_rows * sizeof(float), "a sum");
+    expect_same(p, energies[0], energies[1], (size_t)n_rows * sizeof(float), "an energy");
+}
+
+static void test_screen_encode(const pair *p) {
+    const int64_t n_stripes = between(1, 3), n = n_stripes * BNC_SCREEN_STRIPE;
+    const float *w = random_floats(n, random_u64() % 4 ? 2.0f : 1e-7f);
+    float *dither = random_floats(n, 0.5f);
+    COMPARE(p, screen_encode, uint8_t, n_stripes * BNC_SCREEN_STRIPE_BYTES, w, dither, n_stripes, OUT);
+}
+
 static void test_int8_peak(const pair *p) {
     const int64_t n = between(1, 5) * BNC_INT8_PEAK_STEP;
     const int64_t expected = ((bnc_int8_peak_fn)p->scalar)(n), got = ((bnc_int8_peak_fn)p->fast)(n);

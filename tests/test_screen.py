@@ -1,0 +1,145 @@
+"""A screened head gives the tokens of the exact one: over thousands of steps, and on rows made to fool it."""
+
+import re
+
+import numpy as np
+import psutil
+import pytest
+from small_model import BF16_TYPE, F16_TYPE, F32_TYPE, small_model
+from test_c import build, run
+
+from bitnet_core import Model, SamplingParams
+from bitnet_core.kernels import isa_levels
+
+GREEDY = {"temperature": 0.0}
+PARAMS = {
+    "greedy": GREEDY,
+    "top-k 50": {"temperature": 0.8},
+    "top-k 5, penalty": {"temperature": 1.0, "top_k": 5, "repetition_penalty": 1.3},
+    "greedy, penalty below 1": {"temperature": 0.0, "repetition_penalty": 0.5},
+}
+
+
+def tokens_of(path, params, n_tokens, **options):
+    with Model.from_file(path, **options) as model, model.session() as session:
+        tokens = list(session.generate([1, 2, 3], SamplingParams(max_tokens=n_tokens, **params)))
+        return tokens, session.reads.exact_rows
+
+
+@pytest.mark.parametrize("case", PARAMS, ids=lambda name: re.sub(r"\W+", "_", name))
+@pytest.mark.parametrize("head_type", [F16_TYPE, BF16_TYPE, F32_TYPE])
+def test_thousand_steps(tmp_path, case, head_type):
+    """Twelve times a thousand tokens, equal to the exact head's; and the screen rules out most rows."""
+    recipe = small_model(n_vocab=3000, n_ctx=1100, n_layer=1, n_embd=256, head_type=head_type, tied=False)
+    path = recipe.write(tmp_path / "m.gguf")
+    exact, all_rows = tokens_of(path, PARAMS[case], 1000, head="exact")
+    screened, rows = tokens_of(path, PARAMS[case], 1000, head="screened")
+    assert screened == exact
+    assert len(exact) == 1000
+    assert all_rows == 3000
+    if "penalty" not in case:  # a token that the penalty touches is always computed
+        assert rows < 900
+
+
+def adversarial_rows(rng, n_vocab, n_embd):
+    """Rows that differ in the last bit, rows twice, zeros, one huge weight, all weights at the edge of a code."""
+    rows = (0.5 * rng.standard_normal((n_vocab, n_embd))).astype(np.float16)
+    rows[10:200] = rows[9]
+    for i in range(10, 200):
+        column = int(rng.integers(n_embd))
+        rows[i, column] = np.nextafter(rows[i, column], np.float16(rng.choice([-9, 9])), dtype=np.float16)
+    rows[200:250] = rows[9]  # ties: the lowest id must win
+    rows[250:300] = 0
+    rows[300:400, ::32] = 60000 * rng.choice([-1, 1], (100, n_embd // 32))
+    rows[400:500] = np.float16(6e-8) * rng.integers(-3, 4, (100, n_embd))
+    rows[500:600] = np.round(rows[500:600] * 7.5) / np.float16(7.5)
+    rows[600:700] = rows[9] * np.float16(1.001)
+    return rows
+
+
+@pytest.mark.parametrize("params", [GREEDY, {"temperature": 0.7}], ids=["greedy", "top-k"])
+def test_adversarial_rows(tmp_path, isa, params):
+    recipe = small_model(n_vocab=800, n_ctx=300, n_layer=1, tied=False)
+    rows = adversarial_rows(np.random.default_rng(5), 800, recipe.shape.n_embd)
+    recipe.tensors["output.weight"].data = rows.tobytes()
+    path = recipe.write(tmp_path / "m.gguf")
+    assert np.isfinite(rows).all()
+    exact, _ = tokens_of(path, params, 250, head="exact", isa=isa)
+    screened, _ = tokens_of(path, params, 250, head="screened", isa=isa)
+    assert screened == exact
+
+
+def test_levels_and_threads_agree(tmp_path):
+    path = small_model(n_vocab=1000, n_embd=640, n_head=5, n_head_kv=1, n_rot=128).write(tmp_path / "m.gguf")
+    runs = [
+        tokens_of(path, GREEDY, 40, head="screened", isa=level, n_threads=n_threads)[0]
+        for level in isa_levels()
+        for n_threads in (1, 3)
+    ]
+    assert all(run_ == runs[0] for run_ in runs)
+
+
+def test_every_error_is_within_its_width(tmp_path):
+    """The bound on every row for activations that are normal, have one huge element, or are heavy-tailed."""
+    program = build(tmp_path, "screen")
+    for i, shape in enumerate([{"n_embd": 256}, {"n_embd": 640, "n_head": 5, "n_head_kv": 1, "n_rot": 128}]):
+        path = small_model(n_vocab=2000, n_layer=1, **shape).write(tmp_path / f"{i}.gguf")
+        assert "largest error / width" in run(program, path, 300)
+
+
+def test_all_of_the_vocabulary_needs_no_screen(tmp_path):
+    """top_k 0 asks for every token, and more than the screen's lists hold is as good as all."""
+    path = small_model(n_vocab=3000).write(tmp_path / "m.gguf")
+    for top_k, screened in ((0, False), (2000, False), (1016, True)):
+        params = {"temperature": 1.0, "top_k": top_k}
+        exact, _ = tokens_of(path, params, 20, head="exact")
+        tokens, rows = tokens_of(path, params, 20, head="screened")
+        assert tokens == exact
+        assert (rows != 3000) == screened
+
+
+def test_top_k_of_the_whole_vocabulary(tmp_path):
+    path = small_model(n_vocab=30).write(tmp_path / "m.gguf")
+    params = {"temperature": 1.0, "top_k": 50}
+    assert tokens_of(path, params, 30, head="screened")[0] == tokens_of(path, params, 30, head="exact")[0]
+
+
+def test_auto_screens_only_what_is_large(tmp_path):
+    with Model.from_file(small_model().write(tmp_path / "m.gguf")) as model:
+        assert not model.screened
+        list(model.session().generate([1], SamplingParams(max_tokens=2)))
+        assert model.screen_bytes == 0
+    with pytest.raises(ValueError, match="head must be one of auto, exact, screened, not 'fast'"):
+        Model.from_file(tmp_path / "m.gguf", head="fast")
+
+
+def test_bytes_read_are_those_of_the_tensors(tmp_path):
+    """What a session reports, recomputed from the sizes of the tensors and the rows it computed."""
+    recipe = small_model(n_vocab=3000, n_embd=256, n_layer=1)
+    tensors = sum(len(t.data) for t in recipe.tensors.values()) - 7 * 32  # without the tails of the matrices
+    embedding = len(recipe.tensors["token_embd.weight"].data)
+    path = recipe.write(tmp_path / "m.gguf")
+    with Model.from_file(path, head="screened", n_threads=2) as model, model.session() as session:
+        session.eval([1, 2, 3])
+        kv_row = 2 * 2 * 64 * 2 * model.config.n_layer  # keys and values, 2 heads of 64, float16
+        assert session.reads == (tensors + 3 * 512, (1 + 2 + 3) * kv_row, 3000)
+        assert session.reads.weight_bytes == model.bytes_per_token + 2 * 512
+        next(session.generate([4], SamplingParams(**GREEDY)))
+        rows = session.reads.exact_rows
+        assert 1 <= rows < 1000
+        assert model.screen_bytes == 3000 * (256 + 32)
+        assert session.reads.weight_bytes == tensors - embedding + 512 + model.screen_bytes + rows * 512
+        assert session.reads.kv_bytes == 4 * kv_row
+
+
+def test_building_gives_the_pages_of_the_head_back(tmp_path):
+    """The copy is made in chunks whose file pages leave the process, so the peak is not the head and its copy."""
+    if not hasattr(psutil.Process().memory_info(), "shared"):
+        pytest.skip("this system does not tell file-backed pages apart")
+    recipe = small_model(n_vocab=60000, n_embd=512, n_head=4, n_head_kv=1, n_layer=1, n_rot=128)
+    head = 60000 * 512 * 2
+    with Model.from_file(recipe.write(tmp_path / "m.gguf"), head="screened") as model:
+        before = psutil.Process().memory_info().shared
+        model.screen()
+        assert psutil.Process().memory_info().shared - before < head / 4
+        assert tokens_of(tmp_path / "m.gguf", GREEDY, 3, head="screened")[0]
