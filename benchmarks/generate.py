@@ -121,6 +121,49 @@ class Decode(_Sessions):
         return common.quantile(self.measure(seconds=2.0), 0.95)
 
 
+class Generate(_Sessions):
+    """A token chosen by the library, which need not read the whole head for it: greedy, and of the 50 best."""
+
+    params = [["tiny", "2b", "2b-qk256", "given"], common.THREADS, ["greedy", "top-k 50"]]
+    param_names = ["model", "threads", "sampling"]
+
+    def setup(self, model, threads, sampling):
+        self.open(model, threads, 400)
+        params = common.need("bitnet_core", "SamplingParams").SamplingParams
+        self.params = params(temperature=0.0 if sampling == "greedy" else 0.7, max_tokens=390)
+        self.check()
+        self.stream = self.session.generate(self.tokens[:1], self.params)
+        next(self.stream)  # the screen is made here
+
+    def check(self):
+        """The first tokens must be those that the exact logits give."""
+        if self.params.temperature:
+            return
+        chosen = [
+            token for token, _ in zip(self.session.generate(self.tokens[:2], self.params), range(4), strict=False)
+        ]
+        self.session.rewind(0)
+        logits = self.session.eval(self.tokens[:2])
+        for token in chosen:
+            if int(logits.argmax()) != token:
+                raise AssertionError(f"generate chose {token}, the logits say {logits.argmax()}")
+            logits = self.session.eval([token])
+        self.session.rewind(0)
+
+    def token(self):
+        """The next token, from the start again when the context is full or the model ends its text."""
+        token = next(self.stream, None)
+        if token is None:
+            self.session.rewind(0)
+            self.stream = self.session.generate(self.tokens[:1], self.params)
+            token = next(self.stream)
+        return token
+
+    @common.sampled()
+    def track_token(self, model, threads, sampling):
+        return common.samples(self.token, seconds=1.0)
+
+
 class KVCache(_Sessions):
     """A short text: with the cache, and with the whole prefix evaluated again for each token."""
 
