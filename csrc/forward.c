@@ -6,6 +6,7 @@
  * not depend on whether a token comes alone or in a block.
  */
 #include "forward.h"
+#include "kernels/lanes.h"
 
 #include <math.h>
 
@@ -128,21 +129,66 @@ static void rotate_and_store(const worker *w, int64_t il) {
     }
 }
 
-/* attn[t] = softmax(q k / sqrt(n_embd_head)) v over the positions up to t's own. Heads outermost, so that a thread's
- * share has tokens of every age and the shares cost the same. */
-static void attend(const worker *w, int64_t il) {
+/*
+ * Attention of one token and the queries of one key-value head over one chunk of positions, BNC_ATTN_CHUNK each from
+ * position 0 on: y = sum of exp(score - max) v, and max and the sum of the exponentials. Where a chunk begins depends on
+ * nothing but the position, so the result of a token does not depend on threads or blocks.
+ */
+static void attend_chunk(const worker *w, int64_t il, int64_t t, int64_t h, int64_t chunk) {
     const int64_t hd = w->c->n_embd_head, n_head = w->c->n_head, group = n_head / w->c->n_head_kv;
-    const float scale = (float)(1.0 / sqrt((double)hd));
-    int64_t begin, end;
-    bnc_split(n_head * w->n_tokens, 1, w->ith, w->nth, &begin, &end);
-    for (int64_t i = begin; i < end; i++) {
-        const int64_t h = i / w->n_tokens, t = i % w->n_tokens, n = w->s->n_past + t + 1;
-        float *scores = w->lane->scores;
-        RUN(w, scores, w->s->kv_dtype)
-        (w->s->q + (t * n_head + h) * hd, bnc_session_kv(w->s, il, 0, h / group, 0), n, hd, scale, scores);
-        RUN0(w, softmax)(scores, n);
-        RUN(w, mix, w->s->kv_dtype)
-        (scores, bnc_session_kv(w->s, il, 1, h / group, 0), n, hd, w->s->attn + (t * n_head + h) * hd);
+    const int64_t begin = chunk * BNC_ATTN_CHUNK, end = bnc_min_i64(w->s->n_past + t + 1, begin + BNC_ATTN_CHUNK);
+    const uint8_t *k = bnc_session_kv(w->s, il, 0, h, begin), *v = bnc_session_kv(w->s, il, 1, h, begin);
+    float *scores = w->lane->scores;
+    RUN(w, scores, w->s->kv_dtype)
+    (w->s->q + (t * n_head + h * group) * hd, (int)group, k, end - begin, hd, (float)(1.0 / sqrt((double)hd)), scores,
+     BNC_ATTN_CHUNK, v);
+    bnc_attn_part part = bnc_session_attn_part(w->s, t % BNC_ATTN_TOKENS, h, chunk);
+    for (int64_t g = 0; g < group; g++)
+        RUN0(w, exps)(scores + g * BNC_ATTN_CHUNK, end - begin, &part.max[g], &part.sum[g]);
+    RUN(w, mix, w->s->kv_dtype)(scores, BNC_ATTN_CHUNK, (int)group, v, end - begin, hd, part.y);
+}
+
+/* attn of one token and head: the chunks' sums, brought to the largest maximum, in their order. */
+static void join_chunks(const worker *w, int64_t t, int64_t h, int64_t g) {
+    const int64_t hd = w->c->n_embd_head, group = w->c->n_head / w->c->n_head_kv;
+    const int64_t n_chunks = bnc_ceil_div(w->s->n_past + t + 1, BNC_ATTN_CHUNK);
+    float *out = w->s->attn + (t * w->c->n_head + h * group + g) * hd;
+    float max = -INFINITY, sum = 0;
+    for (int64_t c = 0; c < n_chunks; c++) {
+        const float m = bnc_session_attn_part(w->s, t % BNC_ATTN_TOKENS, h, c).max[g];
+        max = m > max ? m : max;
+    }
+    memset(out, 0, (size_t)hd * sizeof(float));
+    for (int64_t c = 0; c < n_chunks; c++) {
+        const bnc_attn_part part = bnc_session_attn_part(w->s, t % BNC_ATTN_TOKENS, h, c);
+        const float weight = bnc_exp(part.max[g] - max);
+        sum += weight * part.sum[g];
+        for (int64_t i = 0; i < hd; i++)
+            out[i] += weight * part.y[g * hd + i];
+    }
+    for (int64_t i = 0; i < hd; i++)
+        out[i] /= sum;
+}
+
+/* attn[t] = softmax(q k / sqrt(n_embd_head)) v over the positions up to t's own, BNC_ATTN_TOKENS tokens at a time. Tokens
+ * innermost: a chunk of keys and values stays in the cache for all of them. */
+static void attend(const worker *w, int64_t il) {
+    const int64_t n_head_kv = w->c->n_head_kv, group = w->c->n_head / n_head_kv;
+    for (int64_t first = 0; first < w->n_tokens; first += BNC_ATTN_TOKENS) {
+        const int64_t n = bnc_min_i64(BNC_ATTN_TOKENS, w->n_tokens - first);
+        const int64_t n_chunks = bnc_ceil_div(w->s->n_past + first + n, BNC_ATTN_CHUNK);
+        int64_t begin, end;
+        bnc_split(n_head_kv * n_chunks * n, 1, w->ith, w->nth, &begin, &end);
+        for (int64_t i = begin; i < end; i++) {
+            const int64_t t = first + i % n, chunk = i / n % n_chunks, h = i / n / n_chunks;
+            if (chunk * BNC_ATTN_CHUNK <= w->s->n_past + t)
+                attend_chunk(w, il, t, h, chunk);
+        }
+        barrier(w);
+        bnc_split(n * n_head_kv * group, 1, w->ith, w->nth, &begin, &end);
+        for (int64_t i = begin; i < end; i++)
+            join_chunks(w, first + i / group / n_head_kv, i / group % n_head_kv, i % group);
+        barrier(w);
     }
 }
 
@@ -172,8 +218,7 @@ static void layer(const worker *w, int64_t il) {
     barrier(w);
     rotate_and_store(w, il);
     barrier(w);
-    attend(w, il);
-    barrier(w);
+    attend(w, il); /* ends with a barrier */
     norm_and_quantize(w, s->attn, l->attn_sub_norm, w->c->n_head * w->c->n_embd_head);
     barrier(w);
     project(w, &l->attn_output);

@@ -40,6 +40,10 @@ static void lay_out(bnc_session *s, arena *a) {
     s->k = take(a, batch * n_kv, sizeof(float));
     s->v = take(a, batch * n_kv, sizeof(float));
     s->attn = take(a, batch * n_attn, sizeof(float));
+    s->attn_parts = take(a,
+                         bnc_min_i64(batch, BNC_ATTN_TOKENS) * bnc_ceil_div(s->n_ctx, BNC_ATTN_CHUNK) * c->n_head *
+                             (c->n_embd_head + 2),
+                         sizeof(float));
     s->gate = take(a, batch * c->n_ff, sizeof(float));
     s->up = take(a, batch * c->n_ff, sizeof(float));
     s->logits = take(a, c->n_vocab, sizeof(float));
@@ -59,7 +63,7 @@ static void lay_out(bnc_session *s, arena *a) {
         bnc_lane_memory lane;
         lane.row = take(a, longest, sizeof(float));
         lane.q = take(a, s->act.stride, 1);
-        lane.scores = take(a, s->n_ctx, sizeof(float));
+        lane.scores = take(a, c->n_head / c->n_head_kv * BNC_ATTN_CHUNK, sizeof(float));
         lane.scratch = take(a, batch * BNC_MATMUL_ROWS, sizeof(int32_t));
         if (s->lane)
             s->lane[i] = lane;

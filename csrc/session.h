@@ -14,9 +14,20 @@
 typedef struct {
     float *row;       /* (the longest of n_embd, attention width, n_ff): a normed row before it is quantized */
     int8_t *q;        /* (the same, padded): a quantized row before it is arranged */
-    float *scores;    /* (n_ctx,) */
+    float *scores;    /* (n_head / n_head_kv, BNC_ATTN_CHUNK) */
     int32_t *scratch; /* (n_batch, BNC_MATMUL_ROWS) */
 } bnc_lane_memory;
+
+/* Attention is cut into chunks of positions, so that few heads still share the work and a chunk of keys or values stays in
+ * the second-level cache (64 KiB of float16 for heads of 128); and is done for some tokens at a time, which bounds the
+ * memory that the chunks' results take. */
+enum { BNC_ATTN_CHUNK = 256, BNC_ATTN_TOKENS = 16 };
+
+/* The result of one chunk for the queries that share a key-value head. */
+typedef struct {
+    float *y;         /* (n_head / n_head_kv, n_embd_head) */
+    float *max, *sum; /* (n_head / n_head_kv,) */
+} bnc_attn_part;
 
 struct bnc_session {
     const bnc_model *model;
@@ -36,6 +47,7 @@ struct bnc_session {
     float *x;            /* (n_batch, n_embd) the residual stream */
     float *q, *k, *v;    /* (n_batch, n_head * n_embd_head), (n_batch, n_head_kv * n_embd_head) twice */
     float *attn;         /* (n_batch, n_head * n_embd_head) */
+    float *attn_parts;   /* (tokens at a time, n_head_kv, chunks of n_ctx, n_head / n_head_kv, n_embd_head + 2) */
     float *gate, *up;    /* (n_batch, n_ff) */
     float *logits;       /* (n_vocab,) for sampling */
     bnc_activations act; /* (n_batch, the longest row padded) */
@@ -53,6 +65,14 @@ BNC_INLINE uint8_t *bnc_session_kv(const bnc_session *s, int64_t il, int part, i
     const bnc_model_config *c = &s->model->config;
     const int64_t row = (((il * 2 + part) * c->n_head_kv + h) * s->n_ctx + pos) * c->n_embd_head;
     return s->kv + row * (s->kv_dtype == BNC_DTYPE_f16 ? 2 : 4);
+}
+
+BNC_INLINE bnc_attn_part bnc_session_attn_part(const bnc_session *s, int64_t t, int64_t h, int64_t chunk) {
+    const bnc_model_config *c = &s->model->config;
+    const int64_t group = c->n_head / c->n_head_kv, n_chunks = bnc_ceil_div(s->n_ctx, BNC_ATTN_CHUNK);
+    float *y = s->attn_parts + ((t * c->n_head_kv + h) * n_chunks + chunk) * group * (c->n_embd_head + 2);
+    float *max = y + group * c->n_embd_head;
+    return (bnc_attn_part){y, max, max + group};
 }
 
 #endif

@@ -108,6 +108,27 @@ def test_bits_do_not_depend_on_level_threads_or_blocks(tmp_path):
             np.testing.assert_array_equal(answer, answers[0])
 
 
+def test_bits_over_several_chunks_of_attention(tmp_path):
+    """Attention is cut at fixed positions: a context of three chunks has one answer as well, and it is numpy's."""
+    recipe = small_model(n_ctx=700, n_layer=1, n_head=8, n_head_kv=2, n_rot=16)
+    path = recipe.write(tmp_path / "m.gguf")
+    tokens = np.random.default_rng(1).integers(0, 300, 530)
+    with Model.from_file(path, isa="scalar", n_threads=1) as model, model.session(kv_dtype="f32") as session:
+        expected = session.eval(tokens, all_logits=True)
+    assert cosines(expected, recipe.logits(tokens)).min() >= 0.999
+    for kv_dtype in ("f32", "f16"):
+        answers = []
+        for level in isa_levels():
+            for n_threads, n_batch in [(1, 1), (2, 256), (3, 17), (2, 600)]:
+                with (
+                    Model.from_file(path, isa=level, n_threads=n_threads) as model,
+                    model.session(kv_dtype=kv_dtype, n_batch=n_batch) as session,
+                ):
+                    answers.append(session.eval(tokens, all_logits=True))
+        for answer in answers:
+            np.testing.assert_array_equal(answer, expected if kv_dtype == "f32" else answers[0])
+
+
 def test_last_logits_are_the_last_row(session):
     tokens = [5, 9, 200, 31]
     rows = session.eval(tokens, all_logits=True)

@@ -69,37 +69,45 @@ enum { ROWS = 4, PREFETCH = 1024 };
     }
 
 /* mix keeps 32 sums in registers and walks the positions; what is left of ne0 is done eight, then one at a time. */
-#define ATTENTION(type, bytes)                                                                                    \
-    BNC_AVX2 void bnc_scores_##type##_avx2(const float *x, const uint8_t *k, int64_t n, int64_t ne0, float scale, \
-                                           float *y) {                                                            \
-        dot_all_##type(k, ne0 *(bytes), n, ne0, x, y);                                                            \
-        for (int64_t j = 0; j < n; j++)                                                                           \
-            y[j] *= scale;                                                                                        \
-    }                                                                                                             \
-    BNC_AVX2 BNC_INLINE void mix_block_##type(const float *p, const uint8_t *v, int64_t n, int64_t ne0, int regs, \
-                                              float *y) {                                                         \
-        __m256 acc[4];                                                                                            \
-        for (int a = 0; a < regs; a++)                                                                            \
-            acc[a] = _mm256_setzero_ps();                                                                         \
-        for (int64_t j = 0; j < n; j++) {                                                                         \
-            const __m256 weight = _mm256_set1_ps(p[j]);                                                           \
-            for (int a = 0; a < regs; a++)                                                                        \
-                acc[a] = _mm256_add_ps(acc[a], _mm256_mul_ps(weight, load8_##type(v, j * ne0 + 8 * a)));          \
-        }                                                                                                         \
-        for (int a = 0; a < regs; a++)                                                                            \
-            _mm256_storeu_ps(y + 8 * a, acc[a]);                                                                  \
-    }                                                                                                             \
-    BNC_AVX2 void bnc_mix_##type##_avx2(const float *p, const uint8_t *v, int64_t n, int64_t ne0, float *y) {     \
-        int64_t i = 0;                                                                                            \
-        for (; i + 32 <= ne0; i += 32)                                                                            \
-            mix_block_##type(p, v + i * (bytes), n, ne0, 4, y + i);                                               \
-        for (; i + 8 <= ne0; i += 8)                                                                              \
-            mix_block_##type(p, v + i * (bytes), n, ne0, 1, y + i);                                               \
-        for (; i < ne0; i++) {                                                                                    \
-            y[i] = 0;                                                                                             \
-            for (int64_t j = 0; j < n; j++)                                                                       \
-                y[i] += p[j] * load_##type(v, j * ne0 + i);                                                       \
-        }                                                                                                         \
+#define ATTENTION(type, bytes)                                                                                      \
+    BNC_AVX2 void bnc_scores_##type##_avx2(const float *x, int n_group, const uint8_t *k, int64_t n, int64_t ne0,   \
+                                           float scale, float *y, int64_t y_stride, const uint8_t *next) {          \
+        (void)next;                                                                                                 \
+        for (int g = 0; g < n_group; g++) {                                                                         \
+            dot_all_##type(k, ne0 *(bytes), n, ne0, x + g * ne0, y + g * y_stride);                                 \
+            for (int64_t j = 0; j < n; j++)                                                                         \
+                y[g * y_stride + j] *= scale;                                                                       \
+        }                                                                                                           \
+    }                                                                                                               \
+    BNC_AVX2 BNC_INLINE void mix_block_##type(const float *p, const uint8_t *v, int64_t n, int64_t ne0, int regs,   \
+                                              float *y) {                                                           \
+        __m256 acc[4];                                                                                              \
+        for (int a = 0; a < regs; a++)                                                                              \
+            acc[a] = _mm256_setzero_ps();                                                                           \
+        for (int64_t j = 0; j < n; j++) {                                                                           \
+            const __m256 weight = _mm256_set1_ps(p[j]);                                                             \
+            for (int a = 0; a < regs; a++)                                                                          \
+                acc[a] = _mm256_add_ps(acc[a], _mm256_mul_ps(weight, load8_##type(v, j * ne0 + 8 * a)));            \
+        }                                                                                                           \
+        for (int a = 0; a < regs; a++)                                                                              \
+            _mm256_storeu_ps(y + 8 * a, acc[a]);                                                                    \
+    }                                                                                                               \
+    BNC_AVX2 static void mix_one_##type(const float *p, const uint8_t *v, int64_t n, int64_t ne0, float *y) {       \
+        int64_t i = 0;                                                                                              \
+        for (; i + 32 <= ne0; i += 32)                                                                              \
+            mix_block_##type(p, v + i * (bytes), n, ne0, 4, y + i);                                                 \
+        for (; i + 8 <= ne0; i += 8)                                                                                \
+            mix_block_##type(p, v + i * (bytes), n, ne0, 1, y + i);                                                 \
+        for (; i < ne0; i++) {                                                                                      \
+            y[i] = 0;                                                                                               \
+            for (int64_t j = 0; j < n; j++)                                                                         \
+                y[i] += p[j] * load_##type(v, j * ne0 + i);                                                         \
+        }                                                                                                           \
+    }                                                                                                               \
+    BNC_AVX2 void bnc_mix_##type##_avx2(const float *p, int64_t p_stride, int n_group, const uint8_t *v, int64_t n, \
+                                        int64_t ne0, float *y) {                                                    \
+        for (int g = 0; g < n_group; g++)                                                                           \
+            mix_one_##type(p + g * p_stride, v, n, ne0, y + g * ne0);                                               \
     }
 
 DOT_ROWS(f32)

@@ -23,17 +23,22 @@ BNC_INLINE float load_bf16(const uint8_t *p, int64_t i) { return bnc_f32_of_bf16
             y[r] = dot_##type(w + r * ne0 * (bytes), x, ne0);                                                \
     }
 
-#define ATTENTION(type, bytes)                                                                                         \
-    void bnc_scores_##type##_scalar(const float *x, const uint8_t *k, int64_t n, int64_t ne0, float scale, float *y) { \
-        for (int64_t j = 0; j < n; j++)                                                                                \
-            y[j] = dot_##type(k + j * ne0 * (bytes), x, ne0) * scale;                                                  \
-    }                                                                                                                  \
-    void bnc_mix_##type##_scalar(const float *p, const uint8_t *v, int64_t n, int64_t ne0, float *y) {                 \
-        for (int64_t i = 0; i < ne0; i++)                                                                              \
-            y[i] = 0;                                                                                                  \
-        for (int64_t j = 0; j < n; j++)                                                                                \
-            for (int64_t i = 0; i < ne0; i++)                                                                          \
-                y[i] += p[j] * load_##type(v, j * ne0 + i);                                                            \
+#define ATTENTION(type, bytes)                                                                               \
+    void bnc_scores_##type##_scalar(const float *x, int n_group, const uint8_t *k, int64_t n, int64_t ne0,   \
+                                    float scale, float *y, int64_t y_stride, const uint8_t *next) {          \
+        (void)next;                                                                                          \
+        for (int g = 0; g < n_group; g++)                                                                    \
+            for (int64_t j = 0; j < n; j++)                                                                  \
+                y[g * y_stride + j] = dot_##type(k + j * ne0 * (bytes), x + g * ne0, ne0) * scale;           \
+    }                                                                                                        \
+    void bnc_mix_##type##_scalar(const float *p, int64_t p_stride, int n_group, const uint8_t *v, int64_t n, \
+                                 int64_t ne0, float *y) {                                                    \
+        for (int64_t i = 0; i < n_group * ne0; i++)                                                          \
+            y[i] = 0;                                                                                        \
+        for (int g = 0; g < n_group; g++)                                                                    \
+            for (int64_t j = 0; j < n; j++)                                                                  \
+                for (int64_t i = 0; i < ne0; i++)                                                            \
+                    y[g * ne0 + i] += p[g * p_stride + j] * load_##type(v, j * ne0 + i);                     \
     }
 
 DOT(f32)

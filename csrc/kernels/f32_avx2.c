@@ -95,20 +95,20 @@ BNC_AVX2 void bnc_scale_i32_avx2(const int32_t *x, int64_t n, float s, float d, 
         y[i] = ((float)x[i] / s) * d;
 }
 
-BNC_AVX2 void bnc_softmax_avx2(float *x, int64_t n) {
-    float max = x[0];
+BNC_AVX2 void bnc_exps_avx2(float *x, int64_t n, float *max, float *sum) {
+    float top = x[0];
     int64_t i = 0;
     if (n >= 8) {
         __m256 m = _mm256_loadu_ps(x);
         for (i = 8; i + 8 <= n; i += 8)
             m = _mm256_max_ps(_mm256_loadu_ps(x + i), m);
-        max = bnc_max_avx2(m);
+        top = bnc_max_avx2(m);
     }
     for (; i < n; i++)
-        max = x[i] > max ? x[i] : max;
+        top = x[i] > top ? x[i] : top;
 
     bnc_lanes acc = {_mm256_setzero_ps(), _mm256_setzero_ps()};
-    const __m256 shift = _mm256_set1_ps(max);
+    const __m256 shift = _mm256_set1_ps(top);
     for (i = 0; i + BNC_LANES <= n; i += BNC_LANES) {
         const __m256 a = bnc_exp_avx2(_mm256_sub_ps(_mm256_loadu_ps(x + i), shift));
         const __m256 b = bnc_exp_avx2(_mm256_sub_ps(_mm256_loadu_ps(x + i + 8), shift));
@@ -119,12 +119,9 @@ BNC_AVX2 void bnc_softmax_avx2(float *x, int64_t n) {
     }
     const int64_t whole = i;
     for (; i < n; i++)
-        x[i] = bnc_exp(x[i] - max);
-    const float sum = sum_with_tail(acc, x + whole, n - whole);
-    for (i = 0; i + 8 <= n; i += 8)
-        _mm256_storeu_ps(x + i, _mm256_div_ps(_mm256_loadu_ps(x + i), _mm256_set1_ps(sum)));
-    for (; i < n; i++)
-        x[i] /= sum;
+        x[i] = bnc_exp(x[i] - top);
+    *max = top;
+    *sum = sum_with_tail(acc, x + whole, n - whole);
 }
 
 BNC_AVX2 void bnc_relu2_avx2(const float *gate, const float *up, int64_t n, float *y) {

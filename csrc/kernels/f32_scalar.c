@@ -37,18 +37,16 @@ void bnc_scale_i32_scalar(const int32_t *x, int64_t n, float s, float d, float *
         y[i] = ((float)x[i] / s) * d;
 }
 
-void bnc_softmax_scalar(float *x, int64_t n) {
-    float max = x[0];
+void bnc_exps_scalar(float *x, int64_t n, float *max, float *sum) {
+    *max = x[0];
     for (int64_t i = 1; i < n; i++)
-        max = x[i] > max ? x[i] : max;
+        *max = x[i] > *max ? x[i] : *max;
     float lane[BNC_LANES] = {0};
     for (int64_t i = 0; i < n; i++) {
-        x[i] = bnc_exp(x[i] - max);
+        x[i] = bnc_exp(x[i] - *max);
         lane[i % BNC_LANES] += x[i];
     }
-    const float sum = bnc_sum_lanes(lane);
-    for (int64_t i = 0; i < n; i++)
-        x[i] /= sum;
+    *sum = bnc_sum_lanes(lane);
 }
 
 void bnc_rope_scalar(float *x, const float *cosines, const float *sines, int64_t n_rot) {

@@ -218,17 +218,19 @@ static void test_head(const pair *p) {
 }
 
 static void test_scores(const pair *p) {
-    const int64_t n = between(1, 40), ne0 = between(1, 150);
-    const uint8_t *k = float_rows(p, n, ne0);
-    const float *x = random_floats(ne0, 2.0f);
-    COMPARE(p, scores, float, n, x, k, n, ne0, 0.3f, OUT);
+    const int64_t n = between(1, 40), ne0 = between(0, 2) ? between(1, 12) * 16 : between(1, 150), stride = n + 3;
+    const int n_group = (int)between(1, 9);
+    const uint8_t *k = float_rows(p, n, ne0), *next = float_rows(p, n, ne0);
+    const float *x = random_floats(n_group * ne0, 2.0f);
+    COMPARE(p, scores, float, n_group *stride, x, n_group, k, n, ne0, 0.3f, OUT, stride, next);
 }
 
 static void test_mix(const pair *p) {
-    const int64_t n = between(1, 40), ne0 = between(1, 150);
+    const int64_t n = between(1, 40), ne0 = between(0, 2) ? between(1, 12) * 16 : between(1, 150), stride = n + 3;
+    const int n_group = (int)between(1, 9);
     const uint8_t *v = float_rows(p, n, ne0);
-    const float *weights = random_floats(n, 1.0f);
-    COMPARE(p, mix, float, ne0, weights, v, n, ne0, OUT);
+    const float *weights = random_floats(n_group * stride, 1.0f);
+    COMPARE(p, mix, float, n_group *ne0, weights, stride, n_group, v, n, ne0, OUT);
 }
 
 static void test_rms_norm(const pair *p) {
@@ -259,13 +261,16 @@ static void test_scale_i32(const pair *p) {
 }
 
 /* Operations in place start from a copy. */
-static void test_softmax(const pair *p) {
+static void test_exps(const pair *p) {
     const int64_t n = between(1, 200);
     float *expected = random_floats(n, random_u64() % 2 ? 5.0f : 200.0f), *got = buffer((size_t)n * sizeof(float));
     memcpy(got, expected, (size_t)n * sizeof(float));
-    ((bnc_softmax_fn)p->scalar)(expected, n);
-    ((bnc_softmax_fn)p->fast)(got, n);
-    expect_same(p, expected, got, (size_t)n * sizeof(float), "the probabilities");
+    float max[2], sum[2];
+    ((bnc_exps_fn)p->scalar)(expected, n, &max[0], &sum[0]);
+    ((bnc_exps_fn)p->fast)(got, n, &max[1], &sum[1]);
+    expect_same(p, expected, got, (size_t)n * sizeof(float), "the exponentials");
+    expect_same(p, &max[0], &max[1], sizeof max[0], "the maximum");
+    expect_same(p, &sum[0], &sum[1], sizeof sum[0], "the sum");
 }
 
 static void test_rope(const pair *p) {
