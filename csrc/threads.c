@@ -3,13 +3,15 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <unistd.h>
 
-/* About 10 us: longer than any step of a token waits for its slowest thread on an idle machine. */
-enum { SPINS = 4000 };
+/* Longer than any step of a token waits for its slowest thread on an idle machine. Now and then the processor is offered to
+ * others: with more threads than cores, the one that is waited for may need this very core. */
+enum { SPINS = 4000, SPINS_A_YIELD = 64 };
 
 /*
  * A gate opens when its generation changes. Waiters spin on the generation, then sleep on the condition; whoever
@@ -71,10 +73,12 @@ static void gate_open(gate *g) {
 
 /* Wait until the generation is no longer seen. */
 static void gate_wait(gate *g, unsigned seen) {
-    for (int i = 0; i < SPINS; i++) {
+    for (int i = 1; i <= SPINS; i++) {
         if (atomic_load_explicit(&g->generation, memory_order_acquire) != seen)
             return;
         cpu_relax();
+        if (i % SPINS_A_YIELD == 0)
+            sched_yield();
     }
     pthread_mutex_lock(&g->lock);
     atomic_fetch_add(&g->sleepers, 1);
