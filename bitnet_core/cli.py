@@ -102,6 +102,13 @@ class _Layout(str, Enum):
     ROW4 = "row4"
 
 
+class _Output(str, Enum):
+    MD = "md"
+    JSON = "json"
+    JSONL = "jsonl"
+    CSV = "csv"
+
+
 _Model = Annotated[Path, typer.Argument(metavar="MODEL", help="A GGUF file.", show_default=False)]
 _Threads = Annotated[int | None, typer.Option(help="Default: BITNET_THREADS, else the physical cores.")]
 _Isa = Annotated[str | None, typer.Option(help="Level of kernels, see `bitnet cpu`. Default: the best here.")]
@@ -290,6 +297,82 @@ def generate(
 
 
 @app.command()
+def bench(
+    models: Annotated[list[Path], typer.Argument(metavar="MODEL...", help="GGUF files.", show_default=False)],
+    *,
+    n_prompt: Annotated[
+        list[str] | None, typer.Option("-p", "--n-prompt", help="Tokens of a prompt; 0: no such test. Default: 512.")
+    ] = None,
+    n_gen: Annotated[
+        list[str] | None, typer.Option("-n", "--n-gen", help="Tokens to generate; 0: no such test. Default: 128.")
+    ] = None,
+    pg: Annotated[
+        list[str] | None, typer.Option("-pg", metavar="PP,TG", help="Also a prompt and a generation as one test.")
+    ] = None,
+    n_depth: Annotated[
+        list[str] | None,
+        typer.Option(
+            "-d",
+            "--n-depth",
+            help="Tokens before the test, as seeded noise in the KV cache, not evaluated. Default: 0.",
+        ),
+    ] = None,
+    threads: Annotated[
+        list[str] | None,
+        typer.Option("-t", "--threads", help="Default: BITNET_THREADS, else the physical cores."),
+    ] = None,
+    n_batch: Annotated[
+        list[str] | None,
+        typer.Option("-b", "--batch-size", help="Tokens of a prompt in one pass over the weights. Default: 256."),
+    ] = None,
+    cache_type: Annotated[
+        list[str] | None, typer.Option("-ctk", "--cache-type", help="Keys and values: f16 or f32. Default: f16.")
+    ] = None,
+    isa: Annotated[
+        list[str] | None, typer.Option(help="Level of kernels, see `bitnet cpu`. Default: the best here.")
+    ] = None,
+    head: Annotated[
+        list[str] | None,
+        typer.Option(help="How tokens are found: exact, screened, or auto, by the size of the head. Default: auto."),
+    ] = None,
+    repetitions: Annotated[int, typer.Option("-r", "--repetitions", help="Of each test.", min=1)] = 5,
+    output: Annotated[_Output, typer.Option("-o", "--output", help="What goes to standard output.")] = _Output.MD,
+    dtype: _FileDtype = None,
+) -> None:
+    """Measure speed with llama-bench's options and fields, beside what the machine can do at best.
+
+    Options of type list take 1,2 or 128-512*2, or are given again; every combination is a test.
+    Prompts are seeded random ids, generation is greedy, each test is warmed up. Ctrl-C keeps the tests that are done.
+
+    Example: bitnet bench model.gguf -p 512 -n 128 -t 1,2 -o json
+    """
+    from bitnet_core import bench as benches
+    from bitnet_core import bench_output
+    from bitnet_core.terminal import status_line
+
+    settings: dict[str, Any] = {
+        "n_prompt": n_prompt and benches.numbers("-p", n_prompt),
+        "n_gen": n_gen and benches.numbers("-n", n_gen),
+        "pg": pg and [_pair("-pg", text) for text in pg],
+        "n_depth": n_depth and benches.numbers("-d", n_depth),
+        "n_threads": threads and benches.numbers("-t", threads),
+        "n_batch": n_batch and benches.numbers("-b", n_batch),
+        "type_k": _names(cache_type),
+        "isa": _names(isa),
+        "head": _names(head),
+    }
+    given = {name: values for name, values in settings.items() if values}
+    cases = benches.plan(models, dtype=dtype, **given)
+    benches.check(cases)
+    columns = {*given, *(["model_filename"] if len(models) > 1 else [])}
+    with status_line() as progress:
+        records = benches.run(cases, n_repetitions=repetitions, progress=progress)
+        for line in bench_output.lines(records, output.value, columns=columns):
+            progress("")
+            typer.echo(line)
+
+
+@app.command()
 def targets(
     model: Annotated[
         Path | None, typer.Argument(help="Default: the model that is found, else a synthetic one.", show_default=False)
@@ -456,6 +539,17 @@ def _whole_numbers(option: str, text: str) -> list[int]:
         return [int(part) for part in text.replace(",", " ").split()]
     except ValueError:
         raise ValueError(f"{option} takes whole numbers with commas between them, not {text!r}") from None
+
+
+def _names(texts: Sequence[str] | None) -> list[str]:
+    return [part.strip() for text in texts or () for part in text.split(",")]
+
+
+def _pair(option: str, text: str) -> tuple[int, int]:
+    numbers = _whole_numbers(option, text)
+    if len(numbers) != 2:
+        raise ValueError(f"{option} takes two numbers, of a prompt and of tokens to generate, not {text!r}")
+    return numbers[0], numbers[1]
 
 
 # ---- showing ----

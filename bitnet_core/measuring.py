@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from bitnet_core.gguf import TensorInfo
     from bitnet_core.session import Session
 
-__all__ = ["measure_model"]
+__all__ = ["cpu_name", "measure_model"]
 
 _MIB = 1024 * 1024
 _PROMPT_TOKENS = 8
@@ -275,7 +275,7 @@ def _environment(model: Model) -> dict[str, Any]:
         "python": platform.python_version(),
         "numpy": np.__version__,
         "os": platform.platform(),
-        "cpu": _cpu_name(),
+        "cpu": cpu_name(),
         "cpu_features": list(kernels.cpu_features()),
         "cores": psutil.cpu_count(logical=False),
         "logical_cores": psutil.cpu_count(),
@@ -286,7 +286,8 @@ def _environment(model: Model) -> dict[str, Any]:
     }
 
 
-def _cpu_name() -> str:
+def cpu_name() -> str:
+    """Return what the processor calls itself, else its architecture."""
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.is_file():
         for line in cpuinfo.read_text(encoding="utf-8").splitlines():

@@ -53,6 +53,9 @@ class Reads(NamedTuple):
     exact_rows: int
 
 
+_NOTHING_READ = Reads(0, 0, 0)
+
+
 class Session:
     """One sequence: tokens are appended by :meth:`eval` and :meth:`generate`, and dropped by :meth:`rewind`.
 
@@ -85,6 +88,7 @@ class Session:
         self.kv_dtype = kv_dtype
         self.n_threads = n_threads
         self._pending: list[int] = []  # yielded by generate() and not yet evaluated: at most one
+        self._read_before = _NOTHING_READ  # by the blocks of a call to eval() before the last
         self._lock = threading.Lock()
 
     @property
@@ -154,7 +158,10 @@ class Session:
             self._check_fits(ids.size + len(self._pending))
             self._flush()
             logits = np.empty((ids.size if all_logits else 1, n_vocab), np.float32)
+            self._read_before = _NOTHING_READ
             for begin in range(0, ids.size, self.n_batch):
+                if begin:
+                    self._read_before = self.reads
                 block = ids[begin : begin + self.n_batch]
                 last = begin + block.size == ids.size
                 out = logits[begin : begin + block.size] if all_logits else logits
@@ -247,8 +254,12 @@ class Session:
     @property
     def reads(self) -> Reads:
         """What the last call to :meth:`eval`, or the last token of :meth:`generate`, read from memory."""
-        raw = lib.bnc_session_reads(self.handle)
-        return Reads(int(raw.weight_bytes), int(raw.kv_bytes), int(raw.exact_rows))
+        raw, before = lib.bnc_session_reads(self.handle), self._read_before
+        return Reads(
+            before.weight_bytes + int(raw.weight_bytes),
+            before.kv_bytes + int(raw.kv_bytes),
+            before.exact_rows + int(raw.exact_rows),
+        )
 
     def kernels_used(self) -> tuple[str, ...]:
         """Names of the kernels that have run in this session, as dispatch recorded them."""
@@ -280,6 +291,7 @@ class Session:
         out = ffi.new("int32_t *")
         data = ffi.from_buffer("int32_t[]", tokens)
         call(lib.bnc_session_sample, self.handle, data, tokens.size, sampler, out)
+        self._read_before = _NOTHING_READ
         return int(out[0])
 
     def _new_sampler(self, params: SamplingParams) -> Any:

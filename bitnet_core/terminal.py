@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -12,7 +13,7 @@ from rich.table import Table
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-__all__ = ["console", "one_line", "print_table", "progress_bar", "spinner"]
+__all__ = ["console", "one_line", "print_table", "progress_bar", "spinner", "status_line"]
 
 _LONG_TEXT = 100
 
@@ -87,6 +88,26 @@ def spinner() -> Iterator[Callable[[str], None]]:
         return
     with out.status("measuring") as status:
         yield lambda step: status.update(f"measuring: {step}")
+
+
+@contextlib.contextmanager
+def status_line() -> Iterator[Callable[[str], None]]:
+    """Show the running step on standard error and nothing else: no thread runs beside what is measured.
+
+    Where that is not a terminal, nothing is shown. An empty step removes the last one, so that a line can be printed.
+    """
+    if not sys.stderr.isatty():
+        yield lambda _step: None
+        return
+
+    def show(step: str) -> None:
+        sys.stderr.write(f"\r{step}\x1b[K")  # to the start of the line; and what is left of the last one is erased
+        sys.stderr.flush()
+
+    try:
+        yield show
+    finally:
+        show("")
 
 
 def one_line(value: Any) -> str:

@@ -57,7 +57,7 @@ def test_importing_the_package_does_not_import_the_command():
     assert done.stdout == "[]\n"
 
 
-COMMANDS = ["info", "synth", "quantize", "dequantize", "generate", "targets", "verify", "cpu"]
+COMMANDS = ["info", "synth", "quantize", "dequantize", "generate", "bench", "targets", "verify", "cpu"]
 
 
 def test_help_lists_every_command():

@@ -136,6 +136,23 @@ def test_last_logits_are_the_last_row(session):
     np.testing.assert_array_equal(session.eval(tokens), rows[-1])
 
 
+def test_reads_are_those_of_all_blocks_of_a_call(model):
+    with model.session(n_batch=4) as session:
+        session.eval([1, 2, 3, 4])
+        first = session.reads
+        session.eval([5, 6, 7, 8])
+        second = session.reads
+        session.rewind(0)
+        session.eval([1, 2, 3, 4, 5, 6, 7, 8])
+        both = session.reads
+        assert both.kv_bytes == first.kv_bytes + second.kv_bytes
+        assert both.exact_rows == model.config.n_vocab  # the head is read once, for the last token
+        head = 2 * model.config.n_vocab * model.config.n_embd
+        assert both.weight_bytes == first.weight_bytes + second.weight_bytes - head
+        next(session.generate([9], SamplingParams(temperature=0, max_tokens=1)))
+        assert session.reads.weight_bytes == model.bytes_per_token
+
+
 def test_qk256_model_named_by_the_caller(tmp_path):
     recipe = small_model(dtype="qk256")
     with Model.from_file(recipe.write(tmp_path / "a.gguf")) as model:
