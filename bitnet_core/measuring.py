@@ -23,6 +23,7 @@ from bitnet_core._lib import default_threads
 from bitnet_core._version import __version__
 from bitnet_core.exceptions import BitNetError
 from bitnet_core.model import Model
+from bitnet_core.sampling import SamplingParams
 from bitnet_core.targets import Measurement, Report, number, targets_for
 
 if TYPE_CHECKING:
@@ -127,7 +128,7 @@ def _load_seconds(subject: _Subject) -> float:
 
 
 def _footprint_of_child(subject: _Subject) -> dict[str, int]:
-    """Return what a fresh interpreter needs to load the model and to evaluate a prompt and a token, in bytes."""
+    """Return what a fresh interpreter needs to load the model and to generate two tokens after a prompt, in bytes."""
     code = (
         "import json, sys; job = json.loads(sys.argv[1]); sys.path[:] = job['sys_path']; "
         f"from {__name__} import _print_footprint; _print_footprint(job['subject'])"
@@ -149,8 +150,7 @@ def _print_footprint(subject_fields: dict[str, Any]) -> None:
         with memory.Growth(interval=0.005) as growth:
             model = alive.enter_context(subject.open())
             session = alive.enter_context(model.session())
-            session.eval(prompt)
-            session.eval(prompt[:1])
+            list(session.generate(prompt, _greedy(2)))
         process_peak = memory.peak()
     footprint = {
         "peak_anonymous": growth.peak_anonymous,
@@ -231,19 +231,23 @@ def _prompt(n_vocab: int) -> list[int]:
 
 
 def _decode(session: Session, prompt: list[int], n_tokens: int) -> _Decoding:
-    """Generate greedily and time each token. One that ends a text is a token like any other here."""
+    """Generate greedily and time each token."""
     session.rewind(0)
     tokens: list[int] = []
     times_ms: list[float] = []
-    step = prompt
     begin = last = time.perf_counter()
-    while len(tokens) < n_tokens and (len(tokens) < 2 or last - begin < _MAX_DECODE_S):
-        token = int(session.eval(step).argmax())
+    for token in session.generate(prompt, _greedy(n_tokens)):
         now = time.perf_counter()
         tokens.append(token)
         times_ms.append((now - last) * 1000)
-        last, step = now, [token]
+        if len(tokens) >= 2 and now - begin > _MAX_DECODE_S:
+            break
+        last = time.perf_counter()
     return _Decoding(tuple(tokens), times_ms[0], tuple(times_ms[1:]))
+
+
+def _greedy(n_tokens: int) -> SamplingParams:
+    return SamplingParams(temperature=0.0, max_tokens=n_tokens, ignore_eos=True)
 
 
 def _same_start(a: tuple[int, ...], b: tuple[int, ...]) -> bool:

@@ -48,7 +48,9 @@ class SamplingParams:
         Of the random stream; default ``BITNET_SEED``, else 42. The same seed, prompt and model give the same tokens on
         any number of threads and any level of kernels.
     stop
-        Token ids that end the generation; they are not yielded. The model's end-of-sequence token ends it, too.
+        Token ids that end the generation; they are not yielded. The model's end tokens end it, too.
+    ignore_eos
+        True: the model's end tokens are tokens like any other, for measurements of a given length.
 
     Examples
     --------
@@ -63,6 +65,7 @@ class SamplingParams:
     max_tokens: int = 100
     seed: int = field(default_factory=_default_seed)
     stop: tuple[int, ...] = ()
+    ignore_eos: bool = False
 
     def __post_init__(self) -> None:
         for name, ok, expected in (

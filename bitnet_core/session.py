@@ -199,7 +199,7 @@ class Session:
                 self.eval(prompt)
             return
         sampler = self._new_sampler(params)
-        stop = {*params.stop, *self.model.end_tokens}
+        stop = {*params.stop, *(() if params.ignore_eos else self.model.end_tokens)}
         with _Transaction(self):
             tokens = np.concatenate([np.array(self._pending, np.int32), prompt])
             self._check_fits(tokens.size)

@@ -444,6 +444,8 @@ def test_end_of_sequence_ends_the_generation(tmp_path):
     recipe.kvs[key] = kv(key, U32, tokens[2])
     with Model.from_file(recipe.write(tmp_path / "b.gguf")) as model:
         assert list(model.session().generate([3, 1, 4], GREEDY)) == tokens[: tokens.index(tokens[2])]
+        on = SamplingParams(temperature=0.0, max_tokens=12, ignore_eos=True)
+        assert list(model.session().generate([3, 1, 4], on)) == tokens
 
 
 @pytest.mark.parametrize(
