@@ -66,7 +66,7 @@ def default_threads(n_threads: int | None = None) -> int:
                 raise ValueError(f"BITNET_THREADS must be a whole number, not {text!r}") from None
         else:
             allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
-            n_threads = max(1, min(psutil.cpu_count(logical=False) or allowed, allowed))
+            n_threads = max(1, min(psutil.cpu_count(logical=False) or allowed, allowed, 256))
     if not 1 <= n_threads <= 256:
         raise ValueError(f"n_threads must be 1 to 256, not {n_threads}")
     return n_threads

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import weakref
 from dataclasses import dataclass, fields
@@ -13,7 +14,6 @@ from bitnet_core.gguf import GGUFReader
 from bitnet_core.session import Session
 
 if TYPE_CHECKING:
-    import os
     from types import TracebackType
 
     from typing_extensions import Self
@@ -50,8 +50,10 @@ class ModelConfig:
     tied_head: bool
 
 
-def _head_bytes(config: ModelConfig) -> int:
-    return config.n_vocab * config.n_embd * (4 if config.head_dtype == "f32" else 2)
+def _screen_pays(config: ModelConfig) -> bool:
+    head = config.n_vocab * config.n_embd * (4 if config.head_dtype == "f32" else 2)
+    screen = config.n_vocab * -(-config.n_embd // 512) * 288  # rows are padded to stripes of 512 columns
+    return head >= _SCREEN_FROM and screen <= head / 2
 
 
 def _end_tokens(handle: Any) -> frozenset[int]:
@@ -110,7 +112,7 @@ class Model:
         self._handle = handle
         self._head = head
         self._screen: Any = None
-        self._screen_lock = threading.Lock()
+        self._screen_lock, self._screen_pid = threading.Lock(), os.getpid()
         self._sessions: weakref.WeakSet[Session] = weakref.WeakSet()
 
     @classmethod
@@ -145,7 +147,8 @@ class Model:
             How :meth:`Session.generate` finds the next token. ``"exact"`` reads the whole head. ``"screened"`` makes a
             4-bit copy of it (0.28 of an F16 head) on the first call, and reads that and the few rows that can hold the
             token: the tokens are those of the exact head, with a failure probability of 1e-12 a token.
-            ``"auto"`` screens heads of 16 MiB or more. Logits that are asked for are always exact.
+            ``"auto"`` screens heads of 16 MiB or more whose
+            copy is at most half as large. Logits that are asked for are always exact.
 
         Raises
         ------
@@ -189,7 +192,7 @@ class Model:
     @property
     def screened(self) -> bool:
         """Whether :meth:`Session.generate` finds tokens with a 4-bit copy of the head instead of reading all of it."""
-        return self._head == "screened" or (self._head == "auto" and _head_bytes(self.config) >= _SCREEN_FROM)
+        return self._head == "screened" or (self._head == "auto" and _screen_pays(self.config))
 
     @property
     def screen_bytes(self) -> int:
@@ -200,10 +203,13 @@ class Model:
         """The ``bnc_screen *`` of a screened model, made on the first call (the head is read once); else NULL."""
         if not self.screened:
             return ffi.NULL
-        with self._screen_lock:
+        if self._screen_pid != os.getpid():  # forked, perhaps while a thread of the parent held the lock
+            self._screen_lock, self._screen_pid = threading.Lock(), os.getpid()
+        with self.reader.hold("the making of a screen"), self._screen_lock:
             if self._screen is None:
                 out = ffi.new("bnc_screen **")
-                call(lib.bnc_screen_new, self.handle, self.n_threads, 0, out)
+                # A secret seed: weights could be made to defeat a dither that is known.
+                call(lib.bnc_screen_new, self.handle, self.n_threads, int.from_bytes(os.urandom(8), "little"), out)
                 self._screen = ffi.gc(out[0], lib.bnc_screen_free)
         return self._screen
 

@@ -70,7 +70,7 @@ class SamplingParams:
     def __post_init__(self) -> None:
         for name, ok, expected in (
             ("temperature", self.temperature >= 0 and math.isfinite(self.temperature), "0 or more and finite"),
-            ("top_k", 0 <= self.top_k < 2**31, "0 (all) or more"),
+            ("top_k", 0 <= self.top_k < 2**31, "0 (all) to 2147483647"),
             ("top_p", 0 < self.top_p <= 1, "above 0 and at most 1"),
             (
                 "repetition_penalty",

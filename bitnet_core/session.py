@@ -38,7 +38,7 @@ def _ids(tokens: Iterable[int] | NDArray[Any]) -> NDArray[np.int32]:
     limits = np.iinfo(np.int32)
     if array.min() < limits.min or array.max() > limits.max:
         raise ValueError(f"token ids must fit int32; got {array.min()} to {array.max()}")
-    return np.ascontiguousarray(array, np.int32)
+    return np.array(array, np.int32)  # a copy: the caller's array may change while the library reads
 
 
 class Reads(NamedTuple):
@@ -52,6 +52,8 @@ class Reads(NamedTuple):
     kv_bytes: int
     exact_rows: int
 
+
+_NOISE = -1  # in place of a token: the cache holds noise there
 
 _NOTHING_READ = Reads(0, 0, 0)
 
@@ -89,7 +91,9 @@ class Session:
         self.n_threads = n_threads
         self._pending: list[int] = []  # yielded by generate() and not yet evaluated: at most one
         self._read_before = _NOTHING_READ  # by the blocks of a call to eval() before the last
+        self._tokens: list[int] = []  # the sequence, the pending token included
         self._lock = threading.Lock()
+        self._owner: int | None = None  # the thread that holds the lock
 
     @property
     def handle(self) -> Any:
@@ -166,6 +170,7 @@ class Session:
                 last = begin + block.size == ids.size
                 out = logits[begin : begin + block.size] if all_logits else logits
                 self._eval_block(block, out if all_logits or last else None, all_logits=all_logits)
+            self._tokens += ids.tolist()
         return logits if all_logits else logits[0]
 
     def generate(self, ids: Iterable[int] | NDArray[Any], params: SamplingParams | None = None) -> Iterator[int]:
@@ -178,7 +183,7 @@ class Session:
         Parameters
         ----------
         ids
-            Prompt, or what follows in a sequence already begun. May be empty if the sequence is not.
+            Prompt, or what follows in a sequence already begun. May be empty right after a generation that yielded.
         params
             Default: ``SamplingParams()``.
 
@@ -204,12 +209,13 @@ class Session:
             tokens = np.concatenate([np.array(self._pending, np.int32), prompt])
             self._check_fits(tokens.size)
             call(lib.bnc_session_set_screen, self.handle, self.model.screen())
-            for token in tokens:
-                call(lib.bnc_sampler_accept, sampler, int(token))
+            for token in {*self._tokens, *prompt.tolist()} - {_NOISE}:
+                call(lib.bnc_sampler_accept, sampler, token)
             for begin in range(0, tokens.size - 1, self.n_batch):
                 self._eval_block(tokens[begin : min(begin + self.n_batch, tokens.size - 1)], None, all_logits=False)
             token = self._sample(tokens[-1:], sampler)
             self._pending = []
+            self._tokens += prompt.tolist()
         for count in range(1, params.max_tokens + 1):
             if token in stop:
                 return
@@ -219,6 +225,7 @@ class Session:
                 return
             call(lib.bnc_sampler_accept, sampler, token)
             self._pending = pending = [token]
+            self._tokens.append(token)
             yield token
             if count == params.max_tokens:
                 return
@@ -237,19 +244,23 @@ class Session:
             ``n`` is negative or beyond the sequence.
         """
         with _Transaction(self):
+            if not 0 <= n <= self.n_past:
+                raise ValueError(f"can only rewind to 0 to {self.n_past}, not {n}")
             if n == self.n_past:
                 return
             call(lib.bnc_session_rewind, self.handle, n)
             self._pending = []
+            del self._tokens[n:]
 
     def fill_kv(self, n: int, seed: int = 0) -> None:
         """Set the position to ``n`` with seeded noise in the KV cache: a deep context without its prefill.
 
         For benchmarks: the time of what follows is that of a real context of this depth, its logits mean nothing.
         """
-        with _Transaction(self):
+        with _Transaction(self, restore_to=0):  # what was in the cache is lost, also by half of this
             call(lib.bnc_session_fill_kv, self.handle, n, seed)
             self._pending = []
+            self._tokens = [_NOISE] * n
 
     @property
     def reads(self) -> Reads:
@@ -318,26 +329,41 @@ class Session:
 class _Transaction:
     """One thread inside a session; an exception, Ctrl-C included, takes the sequence back to where it was."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, *, restore_to: int | None = None) -> None:
         self._session = session
+        self._restore_to = restore_to
 
     def __enter__(self) -> None:
         session = self._session
-        if not session._lock.acquire(blocking=False):  # noqa: SLF001  # one object in two classes
+        me = threading.get_ident()
+        # Held by this very thread, or by nobody, is what an interrupt in the wrong place left behind.
+        if not session._lock.acquire(blocking=False) and session._owner not in (None, me):  # noqa: SLF001  # one object
             raise SessionBusyError("the session is in use by another thread; give each thread its own")
+        session._owner = me  # noqa: SLF001
         try:
-            self._n_past = int(lib.bnc_session_n_past(session.handle))
+            n_past = int(lib.bnc_session_n_past(session.handle))
         except BaseException:
-            session._lock.release()  # noqa: SLF001
+            self._leave()
             raise
-        self._pending = session._pending  # noqa: SLF001
+        self._n_past = n_past if self._restore_to is None else self._restore_to
+        self._pending = session._pending if self._restore_to is None else []  # noqa: SLF001
 
     def __exit__(self, kind: type[BaseException] | None, value: object, traceback: object) -> None:
         session = self._session
         try:
             if kind is not None and not session.closed:
-                if int(lib.bnc_session_n_past(session.handle)) > self._n_past:
-                    call(lib.bnc_session_rewind, session.handle, self._n_past)
-                session._pending = self._pending  # noqa: SLF001
+                self._restore(session)
         finally:
-            session._lock.release()  # noqa: SLF001
+            self._leave()
+
+    def _restore(self, session: Session) -> None:
+        n_past = int(lib.bnc_session_n_past(session.handle))
+        if n_past > self._n_past:
+            call(lib.bnc_session_rewind, session.handle, self._n_past)
+        session._pending = self._pending if n_past >= self._n_past else []  # noqa: SLF001
+        del session._tokens[session.n_past :]  # noqa: SLF001
+
+    def _leave(self) -> None:
+        self._session._owner = None  # noqa: SLF001
+        if self._session._lock.locked():  # noqa: SLF001
+            self._session._lock.release()  # noqa: SLF001

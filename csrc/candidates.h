@@ -6,6 +6,8 @@
 
 #include "base.h"
 
+#include <math.h>
+
 typedef struct {
     float value;
     int32_t id;
@@ -27,7 +29,9 @@ void bnc_best_grow(bnc_best *best, bnc_candidate c);
 /* Best first. The heap is then a sorted list; nothing may be added any more. */
 void bnc_best_sort(bnc_best *best);
 
+/* A NaN is worth less than any number: it would otherwise stay wherever it first came to lie. */
 BNC_INLINE void bnc_best_add(bnc_best *best, bnc_candidate c) {
+    c.value = c.value == c.value ? c.value : -INFINITY;
     if (best->n < best->limit)
         bnc_best_grow(best, c);
     else if (bnc_before(c, best->at[0]))

@@ -22,13 +22,14 @@ typedef struct {
     bnc_wants wants;
 } worker;
 
-/* The chosen kernel, noted as having run. The first thread takes part in every step, so its notes are complete. */
+/* The chosen kernel, noted as having run. */
 #define RUN(w, op, dtype) (note(w, BNC_OP_##op, dtype), BNC_FN((w)->m->kernels, op, dtype))
 #define RUN0(w, op) RUN(w, op, 0)
 
 static void note(const worker *w, int op, int dtype) {
-    if (w->ith == 0)
-        w->s->used[op][dtype] = 1;
+    atomic_uchar *used = &w->s->used[op][dtype];
+    if (!atomic_load_explicit(used, memory_order_relaxed)) /* written once: the line is then shared by all */
+        atomic_store_explicit(used, 1, memory_order_relaxed);
 }
 
 static void barrier(const worker *w) { bnc_threads_barrier(w->s->threads); }

@@ -96,8 +96,8 @@ static bnc_status read_arch(binder *b) {
     char known[128] = "";
     for (size_t i = 0; i < BNC_COUNTOF(archs); i++)
         snprintf(known + strlen(known), sizeof known - strlen(known), "%s%s", i ? ", " : "", archs[i].name);
-    return bnc_error_set(b->err, BNC_ERR_UNSUPPORTED, "architecture '%.*s' is not supported; supported: %s",
-                         (int)(len < 64 ? len : 64), text, known);
+    return bnc_error_set(b->err, BNC_ERR_UNSUPPORTED, "architecture '%s' is not supported; supported: %s",
+                         bnc_gguf_quote(text, len).text, known);
 }
 
 static bnc_status read_config(binder *b) {
@@ -313,8 +313,8 @@ static bnc_status bind_vocabulary(const binder *b) {
     for (int i = 0; i < 2; i++)
         if (!bnc_model_element_bytes(both[i]->dtype))
             return bnc_error_at(b->err, BNC_ERR_UNSUPPORTED, both[i]->offset,
-                                "tensor %.*s is %s; embeddings and heads are f32, f16 or bf16", (int)both[i]->name_len,
-                                both[i]->name, dtype_name(both[i]));
+                                "tensor %s is %s; embeddings and heads are f32, f16 or bf16",
+                                bnc_gguf_quote(both[i]->name, both[i]->name_len).text, dtype_name(both[i]));
     m->token_embd = embd->data;
     m->embd_dtype = embd->dtype;
     m->head = head->data;
@@ -345,9 +345,9 @@ static bnc_status check_all_bound(const binder *b) {
     for (int64_t i = 0; i < bnc_gguf_tensor_count(b->gguf); i++) {
         const bnc_gguf_tensor *t = bnc_gguf_tensor_at(b->gguf, i);
         if (!b->bound[i])
-            return bnc_error_at(b->err, BNC_ERR_UNSUPPORTED, t->offset,
-                                "tensor %.*s has no place in architecture %s with %lld layers", (int)t->name_len,
-                                t->name, b->model->config.arch, (long long)b->model->config.n_layer);
+            return bnc_error_at(
+                b->err, BNC_ERR_UNSUPPORTED, t->offset, "tensor %s has no place in architecture %s with %lld layers",
+                bnc_gguf_quote(t->name, t->name_len).text, b->model->config.arch, (long long)b->model->config.n_layer);
     }
     return BNC_OK;
 }
@@ -361,8 +361,8 @@ static bnc_status scan_codes(const binder *b) {
         const int64_t bad = scan(t->data, (int64_t)t->nbytes - bnc_dtype_at(t->dtype)->tail_bytes);
         if (bad >= 0)
             return bnc_error_at(b->err, BNC_ERR_GGUF, t->offset + (uint64_t)bad,
-                                "tensor %.*s holds code 3, which stands for no ternary value", (int)t->name_len,
-                                t->name);
+                                "tensor %s holds code 3, which stands for no ternary value",
+                                bnc_gguf_quote(t->name, t->name_len).text);
     }
     return BNC_OK;
 }

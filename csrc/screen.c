@@ -189,18 +189,30 @@ static float find_threshold(const bnc_screen_memory *mem, int nth, int64_t top) 
     return all.n < top ? -INFINITY : all.at[0].value;
 }
 
-/* Every row of [begin, end) whose bound reaches the threshold, scored exactly; a token that the penalty touches always. */
+/* Whether the bound rules row r out, threshold in units of mem->scale: there, the squares are far from both ends of
+ * float32. Written as "beyond", so that a NaN is not ruled out. */
+static bool beyond(const bnc_screen *s, const bnc_screen_memory *mem, const bnc_sampler *sampler, float threshold,
+                   int64_t r) {
+    const float gap = threshold - mem->approx[r];
+    return gap > 0 && gap * gap > s->factor * s->factor * mem->energy[r] && !bnc_sampler_touches(sampler, r);
+}
+
+/*
+ * Every row of [begin, end) that is not ruled out, scored exactly; a token that the penalty touches always. The rows of
+ * scored that reach the threshold are among them as long as the bound holds; they stay whatever happens, so that no
+ * failure of the bound can leave fewer than the best known. An activation too small for 16 bits of it to mean anything
+ * rules nothing out.
+ */
 static bnc_best find_candidates(const bnc_screen *s, const bnc_screen_memory *mem, const float *x,
-                                const bnc_sampler *sampler, int64_t begin, int64_t end) {
+                                const bnc_sampler *sampler, int64_t begin, int64_t end, bnc_best scored) {
     bnc_best found = {mem->candidates + begin, 0, end - begin};
-    const float scale = mem->scale, threshold = mem->threshold;
-    const float width2 = s->factor * mem->scale * s->factor * mem->scale;
-    for (int64_t r = begin; r < end; r++) {
-        const float gap = threshold - mem->approx[r] * scale;
-        /* "not beyond", so that a NaN is a candidate */
-        if (!(gap > 0 && gap * gap > width2 * mem->energy[r]) || bnc_sampler_touches(sampler, r))
+    const float threshold = mem->scale > 1e-30f ? mem->threshold / mem->scale : -INFINITY;
+    for (int64_t r = begin; r < end; r++)
+        if (!beyond(s, mem, sampler, threshold, r))
             found.at[found.n++] = exact(s, x, sampler, r);
-    }
+    for (int64_t i = 0; i < scored.n; i++)
+        if (scored.at[i].value >= mem->threshold && beyond(s, mem, sampler, threshold, scored.at[i].id))
+            found.at[found.n++] = scored.at[i];
     return found;
 }
 
@@ -223,5 +235,5 @@ void bnc_screen_find(const bnc_screen *screen, bnc_threads *threads, bnc_screen_
     if (ith == 0)
         memory->threshold = find_threshold(memory, nth, top);
     bnc_threads_barrier(threads);
-    memory->found[ith] = find_candidates(screen, memory, x, sampler, begin, end);
+    memory->found[ith] = find_candidates(screen, memory, x, sampler, begin, end, memory->found[ith]);
 }

@@ -6,7 +6,7 @@
  * the k best; the others are computed exactly, from the file. The tokens are those of the whole exact head.
  *
  * The bound. Code c of weight w in a block with step d is round(w / d + 7.5 + u), and stands for d (c - 7.5 - u), where u is
- * uniform in [-1/2, 1/2), drawn once a column and shared by all rows (subtractive dither: Roberts 1962, Schuchman 1964). For a
+ * uniform in [-1/2, 1/2), drawn once a column from a secret seed, shared by all rows (subtractive dither: Roberts 1962, Schuchman 1964). For a
  * fixed row the error of weight i is then d e_i with e_i uniform in [-1/2, 1/2) and independent over columns, whatever the
  * weights are. A uniform variable is strictly sub-Gaussian (its moment generating function is at most that of a normal
  * one with its own variance, 1/12), so for an activation x that does not depend on u,

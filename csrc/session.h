@@ -38,7 +38,7 @@ struct bnc_session {
     uint64_t kv_bytes, scratch_bytes;
     const bnc_screen *screen; /* or NULL */
     bnc_reads reads;
-    uint8_t used[BNC_OP_COUNT][BNC_DTYPE_COUNT]; /* kernels that have run */
+    atomic_uchar used[BNC_OP_COUNT][BNC_DTYPE_COUNT]; /* kernels that have run */
 
     void *memory; /* the one allocation that everything below points into */
     size_t memory_bytes;

@@ -2,6 +2,7 @@
 #include "threads.h"
 
 #include <errno.h>
+#include <fenv.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -103,6 +104,7 @@ void bnc_threads_barrier(bnc_threads *threads) {
 static void *worker_main(void *arg) {
     struct worker *self = arg;
     bnc_threads *threads = self->threads;
+    fesetenv(FE_DFL_ENV); /* a new thread has its creator's */
     for (unsigned seen = 0;; seen++) {
         gate_wait(&threads->start, seen);
         if (threads->stop)
@@ -115,10 +117,16 @@ static void *worker_main(void *arg) {
 void bnc_threads_run(bnc_threads *threads, bnc_threads_fn fn, void *arg) {
     threads->fn = fn;
     threads->arg = arg;
+    /* Rounding and denormals as on the workers, whatever the caller has set: results must not depend on whose share a
+     * row is in. */
+    fenv_t callers;
+    fegetenv(&callers);
+    fesetenv(FE_DFL_ENV);
     if (threads->nth > 1)
         gate_open(&threads->start);
     fn(arg, 0, threads->nth);
     bnc_threads_barrier(threads);
+    fesetenv(&callers);
 }
 
 static void stop_and_join(bnc_threads *threads, int n_started) {

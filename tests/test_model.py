@@ -153,6 +153,10 @@ UNSUPPORTED = {
         "token_embd.weight is q8_0; embeddings and heads are f32, f16 or bf16",
     ),
     "scale is infinite": (with_scale("blk.1.ffn_up.weight", np.inf), "blk.1.ffn_up.weight: its scale is not finite"),
+    "control characters in a name": (
+        with_kv("general.architecture", STRING, "a\x1b]0;title\x07"),
+        r"architecture '\"?a[^\x1b]*",
+    ),
     "unknown tensor": (
         with_tensor("blk.0.attn_q.bias", (128,), F32_TYPE, bytes(512)),
         "tensor blk.0.attn_q.bias has no place in architecture bitnet-b1.58",

@@ -1,6 +1,8 @@
 """A screened head gives the tokens of the exact one: over thousands of steps, and on rows made to fool it."""
 
 import re
+import threading
+import time
 
 import numpy as np
 import psutil
@@ -8,7 +10,7 @@ import pytest
 from small_model import BF16_TYPE, F16_TYPE, F32_TYPE, small_model
 from test_c import build, run
 
-from bitnet_core import Model, SamplingParams
+from bitnet_core import LiveViewsError, Model, SamplingParams
 from bitnet_core.kernels import isa_levels
 
 GREEDY = {"temperature": 0.0}
@@ -102,6 +104,59 @@ def test_top_k_of_the_whole_vocabulary(tmp_path):
     path = small_model(n_vocab=30).write(tmp_path / "m.gguf")
     params = {"temperature": 1.0, "top_k": 50}
     assert tokens_of(path, params, 30, head="screened")[0] == tokens_of(path, params, 30, head="exact")[0]
+
+
+@pytest.mark.parametrize("gain", [1e-10, 1e-19, 1e-22, 1e-36, 1e30])
+def test_tiny_and_huge_activations(tmp_path, gain):
+    """Squares of these leave float32 at one end or the other; the tokens must not change."""
+    recipe = small_model(n_vocab=500)
+    recipe.tensors["output_norm.weight"].data = np.full(128, gain, "<f4").tobytes()
+    path = recipe.write(tmp_path / "m.gguf")
+    assert tokens_of(path, GREEDY, 30, head="screened")[0] == tokens_of(path, GREEDY, 30, head="exact")[0]
+
+
+def test_an_embedding_that_is_not_a_number(tmp_path):
+    """It is never drawn, and screened and exact agree on that."""
+    recipe = small_model(n_vocab=400, tied=False)
+    rows = recipe.weights["output.weight"].astype(np.float16)
+    rows[0, 3] = np.nan
+    rows[17, 5] = np.inf
+    recipe.tensors["output.weight"].data = rows.tobytes()
+    path = recipe.write(tmp_path / "m.gguf")
+    for params in (GREEDY, {"temperature": 1.0}):
+        exact, _ = tokens_of(path, params, 40, head="exact")
+        assert exact == tokens_of(path, params, 40, head="screened")[0]
+        assert 0 not in exact
+
+
+def test_each_copy_has_a_dither_of_its_own(tmp_path):
+    """A dither that is known could be defeated by a head made for it."""
+    path = small_model(n_vocab=3000, n_layer=1).write(tmp_path / "m.gguf")
+    rows = {tokens_of(path, {"temperature": 1.0}, 1, head="screened")[1] for _ in range(12)}
+    assert len(rows) > 1
+
+
+def test_closing_while_the_copy_is_made(tmp_path):
+    path = small_model(n_vocab=60000, n_embd=512, n_head=4, n_head_kv=1, n_layer=1, n_rot=128).write(
+        tmp_path / "m.gguf"
+    )
+    model = Model.from_file(path, head="screened", isa="scalar", n_threads=1)
+    worker = threading.Thread(target=model.screen)
+    worker.start()
+    while worker.is_alive() and not model._screen_lock.locked():
+        time.sleep(0)
+    if worker.is_alive():
+        with pytest.raises(LiveViewsError, match="screen"):
+            model.close()
+    worker.join()
+    model.close()
+
+
+def test_narrow_heads_are_not_screened(tmp_path):
+    """Rows are padded to 512 columns: the copy of a narrow head would be larger than the head."""
+    recipe = small_model(n_vocab=300000, n_embd=32, n_head=2, n_head_kv=1, n_rot=16, dtype="qk256")
+    with Model.from_file(recipe.write(tmp_path / "m.gguf")) as model:
+        assert not model.screened
 
 
 def test_auto_screens_only_what_is_large(tmp_path):

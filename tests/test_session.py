@@ -1,7 +1,10 @@
 """Evaluation: against Hugging Face's network, against numpy, and against itself in every way it may be cut."""
 
+import ctypes
+import ctypes.util
 import json
 import multiprocessing
+import platform
 import threading
 import time
 
@@ -9,8 +12,11 @@ import numpy as np
 import pytest
 from small_model import BF16_TYPE, F32_TYPE, small_model
 
+import bitnet_core.session as session_module
 from bitnet_core import ContextOverflowError, Model, SamplingParams, SessionBusyError
+from bitnet_core._lib import call, ffi, lib, new_error
 from bitnet_core.kernels import isa_levels
+from bitnet_core.session import _ids
 
 GREEDY = SamplingParams(temperature=0.0, max_tokens=12)
 
@@ -273,6 +279,8 @@ def test_two_threads_in_one_session_raise(tmp_path):
         outcome = []
         worker = threading.Thread(target=lambda: outcome.append(session.eval(tokens)))
         worker.start()
+        while not session._lock.locked():
+            time.sleep(0)
         busy = 0
         while worker.is_alive():
             for call in (lambda: session.eval([1]), lambda: session.rewind(0), lambda: session.fill_kv(3)):
@@ -287,6 +295,89 @@ def test_two_threads_in_one_session_raise(tmp_path):
         assert busy > 0
         expected = model.session().eval(tokens)
         np.testing.assert_array_equal(outcome[0], expected)
+
+
+def test_the_library_itself_refuses_a_second_caller(tmp_path):
+    """Below Python's lock: of two threads that call into C at once, one is told so."""
+    path = small_model(n_layer=8, n_ff=1024).write(tmp_path / "m.gguf")
+    with Model.from_file(path, isa="scalar", n_threads=1) as model, model.session() as session:
+        tokens = np.ones(60, np.int32)
+        data = ffi.from_buffer("int32_t[]", tokens)
+        codes = []
+
+        def work():
+            codes.append(lib.bnc_session_eval(session.handle, data, tokens.size, ffi.NULL, 0, new_error()))
+
+        threads = [threading.Thread(target=work) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert sorted(codes) in ([lib.BNC_OK, lib.BNC_ERR_BUSY], [lib.BNC_OK, lib.BNC_ERR_CONTEXT])
+
+
+def test_a_lock_left_by_an_interrupt_is_taken_back(session):
+    session.eval([1])
+    session._lock.acquire()  # as an interrupt between taking the lock and noting its owner leaves it
+    assert session.eval([2]).shape == (300,)
+    session._lock.acquire()
+    session._owner = threading.get_ident()
+    assert session.eval([2]).shape == (300,)
+    assert not session._lock.locked()
+
+
+def test_a_failed_call_keeps_the_pending_token(model):
+    with model.session() as a, model.session() as b:
+        tokens = list(a.generate([3, 1, 4], GREEDY))
+        with pytest.raises(ValueError, match="token 999"):
+            a.eval([999])
+        assert a.n_past == 3 + 12
+        np.testing.assert_array_equal(a.eval([9]), b.eval([3, 1, 4, *tokens, 9]))
+
+
+def test_interrupted_calls_leave_no_half_state(session, monkeypatch):
+    """Ctrl-C is noticed when the library has come back: what it did is undone, or the sequence is empty."""
+    list(session.generate([1, 2, 3], GREEDY))
+
+    def interrupted(function, *arguments, **keywords):
+        call(function, *arguments, **keywords)
+        if function in (lib.bnc_session_rewind, lib.bnc_session_fill_kv):
+            monkeypatch.undo()
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(session_module, "call", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        session.rewind(5)
+    assert session.n_past == 5
+    monkeypatch.setattr(session_module, "call", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        session.fill_kv(20)
+    assert session.n_past == 0
+
+
+def test_the_callers_array_may_change_meanwhile():
+    tokens = np.array([1, 2, 3], np.int32)
+    assert not np.shares_memory(_ids(tokens), tokens)
+
+
+def test_the_callers_float_mode_changes_nothing(model):
+    """Workers and caller round alike, whatever the caller has set."""
+    libm = ctypes.CDLL(ctypes.util.find_library("m"))
+    tokens = list(range(40))
+    with model.session(n_threads=2) as session:
+        expected = session.eval(tokens, all_logits=True)
+        session.rewind(0)
+        upward = {"x86_64": 0x800, "aarch64": 0x400000}.get(platform.machine())
+        if upward is None:
+            pytest.skip("the number of the rounding mode is not known here")
+        before = libm.fegetround()
+        try:
+            assert libm.fesetround(upward) == 0
+            logits = session.eval(tokens, all_logits=True)
+            assert libm.fegetround() == upward
+        finally:
+            libm.fesetround(before)
+        np.testing.assert_array_equal(logits, expected)
 
 
 def _eval_in_child(session, queue):
@@ -314,9 +405,9 @@ def test_closed_session(session):
     session.close()
     assert session.closed
     assert "closed" in repr(session)
-    for call in (lambda: session.eval([1]), lambda: session.n_past, lambda: list(session.generate([1]))):
+    for use in (lambda: session.eval([1]), lambda: session.n_past, lambda: list(session.generate([1]))):
         with pytest.raises(ValueError, match="the session is closed"):
-            call()
+            use()
 
 
 # ---- what ran ----
@@ -332,6 +423,9 @@ def test_kernels_used_are_recorded_by_dispatch(isa, tmp_path):
         session.eval([1, 2])
         assert f"gemm_i2_s_{isa}" in session.kernels_used()
         assert not any("silu" in name or "qk256" in name or "f32_" in name for name in used)
+    with Model.from_file(tmp_path / "k.gguf", isa=isa, n_threads=3) as model, model.session() as session:
+        session.eval([1])  # one token has less work than there are threads: whoever does it, it is noted
+        assert {name.rsplit("_", 1)[0] for name in session.kernels_used()} >= {"rms_norm", "q8", "exps", "quantize_f16"}
 
 
 def test_memory_is_as_reported(model):
@@ -381,6 +475,16 @@ def test_rewind_over_the_last_generated_token(model):
         a.rewind(a.n_past - 1)
         assert a.n_past == 3 + 11
         assert int(a.eval(tokens[-1:]).argmax()) == int(model.session().eval([3, 1, 4, *tokens]).argmax())
+
+
+def test_penalty_covers_the_whole_sequence(model):
+    """Tokens of earlier calls count, rewound ones do not."""
+    params = SamplingParams(temperature=0.0, max_tokens=12, repetition_penalty=1.5)
+    with model.session() as whole, model.session() as parts:
+        expected = list(whole.generate([3, 1, 4, 1, 5], params))
+        parts.eval([3, 1, 4, 7])
+        parts.rewind(3)
+        assert list(parts.generate([1, 5], params)) == expected
 
 
 def test_an_iterator_dropped_early_leaves_a_usable_session(model):

@@ -96,14 +96,11 @@ BNC_AVX2 void bnc_scale_i32_avx2(const int32_t *x, int64_t n, float s, float d, 
 }
 
 BNC_AVX2 void bnc_exps_avx2(float *x, int64_t n, float *max, float *sum) {
-    float top = x[0];
+    __m256 m = _mm256_set1_ps(-INFINITY); /* a NaN is never the largest: max gives its second operand */
     int64_t i = 0;
-    if (n >= 8) {
-        __m256 m = _mm256_loadu_ps(x);
-        for (i = 8; i + 8 <= n; i += 8)
-            m = _mm256_max_ps(_mm256_loadu_ps(x + i), m);
-        top = bnc_max_avx2(m);
-    }
+    for (; i + 8 <= n; i += 8)
+        m = _mm256_max_ps(_mm256_loadu_ps(x + i), m);
+    float top = bnc_max_avx2(m);
     for (; i < n; i++)
         top = x[i] > top ? x[i] : top;
 

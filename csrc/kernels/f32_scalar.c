@@ -38,8 +38,8 @@ void bnc_scale_i32_scalar(const int32_t *x, int64_t n, float s, float d, float *
 }
 
 void bnc_exps_scalar(float *x, int64_t n, float *max, float *sum) {
-    *max = x[0];
-    for (int64_t i = 1; i < n; i++)
+    *max = -INFINITY; /* a NaN is never the largest */
+    for (int64_t i = 0; i < n; i++)
         *max = x[i] > *max ? x[i] : *max;
     float lane[BNC_LANES] = {0};
     for (int64_t i = 0; i < n; i++) {

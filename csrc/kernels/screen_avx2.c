@@ -15,7 +15,8 @@ BNC_AVX2 BNC_INLINE __m256i block_codes(const __m256 w[4], const float *dither, 
     for (int i = 0; i < 4; i++) {
         const __m256 shift = _mm256_add_ps(_mm256_loadu_ps(dither + 8 * i), _mm256_set1_ps(8.0f));
         const __m256 v = _mm256_add_ps(_mm256_mul_ps(w[i], _mm256_set1_ps(inverse)), shift);
-        c[i] = _mm256_min_epi32(_mm256_cvttps_epi32(v), _mm256_set1_epi32(15));
+        const __m256 kept = _mm256_min_ps(_mm256_max_ps(v, _mm256_setzero_ps()), _mm256_set1_ps(15.5f));
+        c[i] = _mm256_cvttps_epi32(kept);
     }
     const __m256i packed = _mm256_packus_epi16(_mm256_packus_epi32(c[0], c[1]), _mm256_packus_epi32(c[2], c[3]));
     return _mm256_permutevar8x32_epi32(packed,

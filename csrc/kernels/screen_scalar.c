@@ -24,9 +24,9 @@ void bnc_screen_encode_scalar(const float *w, const float *dither, int64_t n_str
             const float inverse = bnc_screen_inverse(step);
             uint8_t code[BNC_SCREEN_BLOCK];
             for (int k = 0; k < BNC_SCREEN_BLOCK; k++) {
-                const int32_t c =
-                    (int32_t)(w[k] * inverse + (dither[k] + 8.0f)); /* 7.5, and 0.5 to round; not negative */
-                code[k] = (uint8_t)(c > 15 ? 15 : c);
+                float v = w[k] * inverse + (dither[k] + 8.0f); /* 7.5, and 0.5 to round */
+                v = v > 0 ? v : 0;                             /* never below 0 but for a NaN */
+                code[k] = (uint8_t)(v < 15.5f ? v : 15.5f);
             }
             for (int l = 0; l < 4; l++)
                 for (int m = 0; m < 4; m++)
