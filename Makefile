@@ -4,6 +4,9 @@
 .NOTPARALLEL:
 .PHONY: help bench preview check-bench test test-isa lint format clean
 
+# What users write goes through the environment, since it may hold quotes.
+export ONLY MACHINE
+
 PY := .venv/bin/python
 BOOTSTRAP := scripts/bootstrap
 C_SOURCES := $(wildcard csrc/*.c csrc/kernels/*.c)
@@ -16,7 +19,7 @@ help: ## this list
 
 bench: ## measure this commit, publish the dashboard, print the targets (10 minutes; QUICK=1: 2; ONLY=Decode)
 	@$(BOOTSTRAP) bench
-	@$(PY) scripts/bench.py $(if $(filter-out 0,$(QUICK)),--quick) $(if $(ONLY),--only '$(ONLY)') $(if $(MACHINE),--machine '$(MACHINE)')
+	@$(PY) scripts/bench.py $(if $(filter-out 0,$(QUICK)),--quick) $(if $(ONLY),--only "$$ONLY") $(if $(MACHINE),--machine "$$MACHINE")
 
 preview: ## show the dashboard of the last `make bench` in a browser
 	@$(BOOTSTRAP) bench
@@ -25,7 +28,7 @@ preview: ## show the dashboard of the last `make bench` in a browser
 check-bench: ## try every benchmark of the tiny model once, saving nothing; fails when one of them does
 	@$(BOOTSTRAP) bench
 	@$(PY) -m asv check --environment "existing:$$PWD/$(PY)"
-	@$(PY) scripts/bench.py --smoke $(if $(ONLY),--only '$(ONLY)')
+	@$(PY) scripts/bench.py --smoke $(if $(ONLY),--only "$$ONLY")
 
 test: ## run the test suite (ARGS='-k gguf -x')
 	@$(BOOTSTRAP) test

@@ -112,6 +112,7 @@ _READ_BYTES = 256 << 20  # more than one core's share of any last-level cache
 _N_READS = 4  # in one call: a single one, 10 ms long, comes out about a tenth slower
 _PEAK_NS = 5_000_000  # a measurement of the peak lasts this long at least, or starting the threads would show
 _PEAK_MACS = 1 << 22, 1 << 34  # a thread: what it begins with, and where it stops trying
+_MAX_NUMBERS = 1000  # of a range: more tests than anybody waits for, and a slip like 1-1000000000 must not fill memory
 _RANGE = re.compile(r"([0-9]+)-([0-9]+)(?:([+*])([0-9]+))?")
 
 _clock = time.perf_counter_ns
@@ -235,7 +236,7 @@ def numbers(option: str, texts: Iterable[str]) -> list[int]:
     Raises
     ------
     ValueError
-        The text is something else; the message names the option.
+        The text is something else, or a range has more than 1000 values; the message names the option.
 
     Examples
     --------
@@ -254,8 +255,12 @@ def _range(option: str, part: str) -> list[int]:
     first, last, sign, by = int(match[1]), int(match[2]), match[3] or "+", int(match[4] or 1)
     if by < 1 or (sign == "*" and (by == 1 or first == 0)):
         raise ValueError(f"{option}: the range {part!r} would never end")
-    found = []
+    found: list[int] = []
     while first <= last:
+        if len(found) == _MAX_NUMBERS:
+            raise ValueError(
+                f"{option}: the range {part!r} has more than {_MAX_NUMBERS} values; give it a step or factor"
+            )
         found.append(first)
         first = first * by if sign == "*" else first + by
     if not found:

@@ -8,7 +8,6 @@ import math
 import platform
 import sys
 import time
-from collections import Counter
 from dataclasses import asdict
 from enum import Enum
 from pathlib import Path
@@ -148,9 +147,7 @@ def info(
             out.print(f"\nnot a model that can be run here: {reason}\n")
         else:
             print_table(out, ("hyper-parameter", "value"), [(name, str(value)) for name, value in config.items()])
-        counts = Counter(i.dtype or f"type id {i.gguf_type}" for i in reader.infos)
-        rows = [(dtype, f"{n:,}", *_totals(reader, dtype)) for dtype, n in counts.items()]
-        print_table(out, ("dtype", "tensors", "elements", "MiB"), rows, right_from=1)
+        print_table(out, ("dtype", "tensors", "elements", "MiB"), _totals(reader), right_from=1)
         if tensors:
             lines = [
                 (one_line(i.name), i.dtype or f"type id {i.gguf_type}", _by(i.shape), f"{i.offset:,}", f"{i.nbytes:,}")
@@ -166,7 +163,9 @@ def synth(
     *,
     dtype: Annotated[str, typer.Option(help="Format of the matrices: i2_s or qk256.")] = "i2_s",
     seed: Annotated[int, typer.Option(help="Same seed, same bytes.", min=0)] = 42,
-    arch: Annotated[str, typer.Option(help="GGUF architecture to declare.")] = "bitnet-b1.58",
+    arch: Annotated[
+        str, typer.Option(help="GGUF architecture to declare: bitnet-b1.58, bitnet-25 or bitnet.")
+    ] = "bitnet-b1.58",
     force: Annotated[bool, typer.Option("--force", help="Replace OUT if it exists.")] = False,
 ) -> None:
     """Write a model with random ternary weights, in the shape of a real one.
@@ -276,7 +275,7 @@ def generate(
     from bitnet_core.model import Model
     from bitnet_core.sampling import SamplingParams
 
-    prompt = _whole_numbers("--ids", ids)
+    prompt = _token_ids("--ids", ids)
     given = {
         "temperature": temperature,
         "top_k": top_k,
@@ -285,7 +284,7 @@ def generate(
         "seed": seed,
     }
     chosen: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
-    params = SamplingParams(max_tokens=n, stop=tuple(_whole_numbers("--stop", stop)), **chosen)
+    params = SamplingParams(max_tokens=n, stop=tuple(_token_ids("--stop", stop)), **chosen)
     with Model.from_file(model, n_threads=threads, isa=isa, dtype=dtype) as loaded, loaded.session() as session:
         times = [time.perf_counter()]
         for token in session.generate(prompt, params):
@@ -392,9 +391,12 @@ def targets(
     """
     from bitnet_core import receipt as receipts
     from bitnet_core.discovery import model_or_synthetic, qk256_model
+    from bitnet_core.files import check_destination
     from bitnet_core.targets import Report, Verdict, measure
     from bitnet_core.terminal import console, print_table, progress_bar, spinner
 
+    if receipt is not None:
+        check_destination(receipt)  # before minutes of measuring
     if model is None:
         with progress_bar("writing a synthetic model") as progress:
             model = qk256_model() or model_or_synthetic("tiny" if quick else "2b", progress=progress)[0]
@@ -505,6 +507,23 @@ def _write_one_tensor(path: Path, name: str, dtype: str, shape: tuple[int, ...],
             writer.add("bitnet_core.qk256", True, "bool")
         writer.add_tensor(name, shape, gguf_type=DType(dtype).gguf_type, nbytes=packed.nbytes)
         writer.write_tensor(name, packed)
+        found = _dtype_that_is_read(writer.flush(), name)
+        if found != dtype:  # several formats share a type id; nothing in the file tells them apart but the size
+            raise ValueError(
+                f"a GGUF file cannot say that this tensor is {dtype}: it would be read as {found or 'nothing known'}; "
+                f"write bare bytes instead, to a name that does not end in .gguf"
+            )
+
+
+def _dtype_that_is_read(path: Path, name: str) -> str | None:
+    from bitnet_core.exceptions import GGUFError
+    from bitnet_core.gguf import GGUFReader
+
+    try:
+        with GGUFReader(path) as reader:
+            return reader.info(name).dtype
+    except GGUFError:
+        return None
 
 
 def _packed_tensor(
@@ -521,6 +540,8 @@ def _packed_tensor(
         if dtype is None or shape is None:
             raise ValueError(f"{path} is not a GGUF file; bare bytes need --dtype and --shape")
         return np.fromfile(path, np.uint8), dtype, tuple(_whole_numbers("--shape", shape))
+    if shape is not None:
+        raise ValueError(f"{path} is a GGUF file, which says the shape of each tensor itself; leave out --shape")
     with GGUFReader(path, dtype=dtype) as reader:
         if name is None:
             if len(reader.infos) != 1:
@@ -538,7 +559,24 @@ def _whole_numbers(option: str, text: str) -> list[int]:
     try:
         return [int(part) for part in text.replace(",", " ").split()]
     except ValueError:
-        raise ValueError(f"{option} takes whole numbers with commas between them, not {text!r}") from None
+        from bitnet_core.terminal import one_line
+
+        shown = one_line(repr(text))
+        raise ValueError(f"{option} takes whole numbers with commas between them, not {shown}") from None
+
+
+def _token_ids(option: str, text: str) -> list[int]:
+    ids = _whole_numbers(option, text)
+    for token in ids:
+        if not -(2**31) <= token < 2**31:  # what fits is compared with the vocabulary later
+            raise ValueError(f"{option}: token ids are 0 to {2**31 - 1}; {_shortened(token)} is none")
+    return ids
+
+
+def _shortened(value: int) -> str:
+    from bitnet_core.terminal import one_line
+
+    return one_line(value)
 
 
 def _names(texts: Sequence[str] | None) -> list[str]:
@@ -588,9 +626,14 @@ def _jsonable(value: Any) -> Any:
     return {"array_of": len(value)} if hasattr(value, "__len__") else value
 
 
-def _totals(reader: GGUFReader, dtype: str) -> tuple[str, str]:
-    of_dtype = [i for i in reader.infos if (i.dtype or f"type id {i.gguf_type}") == dtype]
-    return f"{sum(math.prod(i.shape) for i in of_dtype):,}", f"{sum(i.nbytes for i in of_dtype) / _MIB:,.1f}"
+def _totals(reader: GGUFReader) -> list[tuple[str, str, str, str]]:
+    """Count tensors, elements and MiB of each format, in one pass: a file may have as many type ids as tensors."""
+    totals: dict[str, list[int]] = {}
+    for i in reader.infos:
+        of_dtype = totals.setdefault(i.dtype or f"type id {i.gguf_type}", [0, 0, 0])
+        for k, n in enumerate((1, math.prod(i.shape), i.nbytes)):
+            of_dtype[k] += n
+    return [(name, f"{n:,}", f"{size:,}", f"{nbytes / _MIB:,.1f}") for name, (n, size, nbytes) in totals.items()]
 
 
 def _by(shape: Sequence[int]) -> str:

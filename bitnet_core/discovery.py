@@ -1,8 +1,8 @@
 """Find a model to run when none is named.
 
 The order: the ``BITNET_GGUF`` environment variable; the official model's folder, ``models/microsoft-bitnet-...``; any
-``models/**/*.gguf``. Folders are looked for under the working directory, its parents up to the repository root, and
-the repository that this package was imported from.
+``models/**/*.gguf`` that is not hidden. Folders are looked for under the working directory, its parents up to the
+repository root, and the repository that this package was imported from.
 """
 
 from __future__ import annotations
@@ -51,7 +51,8 @@ def find_model() -> Path:
                 return path
             looked_at.append(str(path))
     for root in roots:
-        found = sorted(path for path in (root / "models").rglob("*.gguf") if path.is_file())
+        folder = root / "models"
+        found = sorted(path for path in folder.rglob("*.gguf") if path.is_file() and not _is_hidden(path, folder))
         if found:
             return found[0]
         looked_at.append(str(root / "models" / "**" / "*.gguf"))
@@ -80,14 +81,17 @@ def model_or_synthetic(preset: str = "2b", *, progress: Callable[[int, int], Non
 
 
 def qk256_model() -> Path | None:
-    """Return the file that ``BITNET_QK256_MODEL`` names, None when it is not set.
+    """Return the file that ``BITNET_QK256_MODEL`` names; None when it is not set, or to something else than a file.
 
-    Raises
-    ------
-    FileNotFoundError
-        It is set to a file that does not exist.
+    Set to anything, it selects the QK256 baselines of :func:`bitnet_core.targets.measure`.
     """
-    return _from_environment("BITNET_QK256_MODEL")
+    path = Path(os.environ.get("BITNET_QK256_MODEL") or os.devnull).expanduser().absolute()
+    return path if path.is_file() else None
+
+
+def _is_hidden(path: Path, folder: Path) -> bool:
+    """Whether a file in the folder, or a folder on the way to it, has a leading dot, as half a download may."""
+    return any(part.startswith(".") for part in path.relative_to(folder).parts)
 
 
 def _from_environment(variable: str) -> Path | None:

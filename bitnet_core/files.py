@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import secrets
 import shutil
 import sys
@@ -15,10 +16,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import TracebackType
 
-__all__ = ["AtomicFile", "cache_dir", "check_free_space", "locked_folder"]
+__all__ = ["AtomicFile", "cache_dir", "check_destination", "check_free_space", "locked_folder"]
 
 # A leading dot hides the temporary file from globs such as models/**/*.gguf; the suffix tells it from every real one.
 _TEMP_SUFFIX = ".tmp"
+_TEMP_NAME = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{8}" + re.escape(_TEMP_SUFFIX), re.DOTALL)
 
 
 class AtomicFile:
@@ -41,11 +43,8 @@ class AtomicFile:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
+        check_destination(path)
         self.path = Path(os.path.realpath(path))
-        if self.path.exists() and not self.path.is_file():
-            raise OSError(errno.EINVAL, "exists and is not a regular file", str(path))
-        if not self.path.parent.is_dir():
-            raise FileNotFoundError(errno.ENOENT, "the folder to write into does not exist", str(self.path.parent))
         self.temp = self.path.with_name(f".{self.path.name}.{secrets.token_hex(4)}{_TEMP_SUFFIX}")
         self.file: BinaryIO = self.temp.open("xb")
 
@@ -89,6 +88,15 @@ def _sync_folder(folder: Path) -> None:
         os.close(fd)
 
 
+def check_destination(path: str | os.PathLike[str]) -> None:
+    """Raise the errors that :class:`AtomicFile` raises for ``path``, before the work whose result goes there."""
+    real = Path(os.path.realpath(path))
+    if real.exists() and not real.is_file():
+        raise OSError(errno.EINVAL, "exists and is not a regular file", str(path))
+    if not real.parent.is_dir():
+        raise FileNotFoundError(errno.ENOENT, "the folder to write into does not exist", str(real.parent))
+
+
 def check_free_space(path: str | os.PathLike[str], nbytes: int) -> None:
     """Raise ``OSError`` (ENOSPC) unless the folder of ``path`` has room for ``nbytes`` bytes."""
     folder = Path(os.path.realpath(path)).parent
@@ -115,12 +123,14 @@ def cache_dir() -> Path:
 
 
 @contextlib.contextmanager
-def locked_folder(folder: Path) -> Iterator[None]:
+def locked_folder(folder: Path, names: str) -> Iterator[None]:
     """Create ``folder`` and hold it exclusively: one process, and one thread of it, at a time.
 
-    The lock is the kernel's and ends with the process, so a crash leaves nothing to clean up. Temporary files found
-    once it is held were left by a writer that was killed, and are removed. Where the system cannot lock a folder
-    the writers still never see each other's half-written files, they only do the work twice.
+    The lock is the kernel's and ends with the process, so a crash leaves nothing to clean up. Temporary files of
+    :class:`AtomicFile` found once it is held were left by a writer that was killed, and are removed, if they were to
+    become a file that the regular expression ``names`` matches: the folder may be one where others write, too. Where
+    the system cannot lock a folder the writers still never see each other's half-written files, they only do the work
+    twice.
     """
     folder.mkdir(parents=True, exist_ok=True)
     try:
@@ -131,8 +141,10 @@ def locked_folder(folder: Path) -> Iterator[None]:
     fd = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)
-        for orphan in folder.glob(f".*{_TEMP_SUFFIX}"):
-            orphan.unlink(missing_ok=True)
+        for path in list(folder.iterdir()):
+            temp = _TEMP_NAME.fullmatch(path.name)
+            if temp and re.fullmatch(names, temp["name"]) and path.is_file() and not path.is_symlink():
+                path.unlink(missing_ok=True)
         yield
     finally:
         os.close(fd)

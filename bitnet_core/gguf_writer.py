@@ -23,6 +23,7 @@ from bitnet_core.files import AtomicFile, check_free_space
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterable, Sequence
+    from pathlib import Path
     from types import TracebackType
 
     from numpy.typing import NDArray
@@ -208,6 +209,12 @@ class GGUFWriter:
             self.abort()
             raise
         self._to_write.popleft()
+
+    def flush(self) -> Path:
+        """Hand what was written to the system and return where it lies until the file is complete, for a look at it."""
+        output = self._started()
+        output.file.flush()
+        return output.temp
 
     def close(self) -> None:
         """Complete the file and give it its name; does nothing the second time.

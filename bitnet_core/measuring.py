@@ -39,6 +39,7 @@ __all__ = ["cpu_name", "measure_model"]
 _MIB = 1024 * 1024
 _PROMPT_TOKENS = 8
 _MAX_TENSORS = 10
+_LEAST_ABSMEAN = 1e-5
 _MAX_DECODE_S = 10.0  # a run of decoding ends then, even if it has not made all its tokens
 
 
@@ -95,7 +96,7 @@ def measure_model(
         environment=environment,
         n_runs=n_runs,
         kernels=used,
-        deterministic=all(_same_start(runs[0].tokens, run.tokens) for run in runs),
+        deterministic=n_runs > 1 and all(_same_start(runs[0].tokens, run.tokens) for run in runs),
         tokens_generated=len(median_run.tokens),
         total_time_ms=median_run.first_ms + sum(median_run.later_ms),
         measurements=tuple(
@@ -145,11 +146,12 @@ def _footprint_of_child(subject: _Subject) -> dict[str, int]:
 def _print_footprint(subject_fields: dict[str, Any]) -> None:
     """Be that interpreter. Everything is imported by now, so the baseline is taken here."""
     subject = _Subject(**subject_fields)
-    prompt = list(range(_PROMPT_TOKENS))  # not random: numpy.random would be imported late, and it takes 5 MB
     with contextlib.ExitStack() as alive:  # what is measured must live until the growth is known
         with memory.Growth(interval=0.005) as growth:
             model = alive.enter_context(subject.open())
             session = alive.enter_context(model.session())
+            # The prompt is not random: numpy.random would be imported late, and it takes 5 MB.
+            prompt = [i % model.config.n_vocab for i in range(_PROMPT_TOKENS)]
             list(session.generate(prompt, _greedy(2)))
         process_peak = memory.peak()
     footprint = {
@@ -193,18 +195,35 @@ def _convert(model: Model) -> _Conversion:
 def _there_and_back(model: Model, info: TensorInfo, x: NDArray[np.float32]) -> tuple[float, float] | None:
     """Dequantize a tensor into x and quantize that; return the seconds of both, None if the codes are not the same.
 
-    All but the tail, which holds the scale, is compared. The scale that quantizing finds is the mean magnitude, at most
-    that of the file; so what is not 0 becomes -1 or +1 again.
+    All but the tail, which holds the scale, is compared.
     """
     dtype = dtypes.DType(model.config.dtype)
     packed = model.reader.tensors[info.name]
+    n_codes = packed.size - dtype.tail_bytes
+    scale, expected = _way_back(packed, n_codes)
     start = time.perf_counter()
     dtypes.dequantize(packed, dtype, info.shape, out=x, isa=model.isa, n_threads=model.n_threads)
     middle = time.perf_counter()
-    again = dtypes.quantize(x, dtype, isa=model.isa, n_threads=model.n_threads)
+    again = dtypes.quantize(x, dtype, scale=scale, isa=model.isa, n_threads=model.n_threads)
     end = time.perf_counter()
-    n_codes = packed.size - dtype.tail_bytes
-    return (middle - start, end - middle) if np.array_equal(again[:n_codes], packed[:n_codes]) else None
+    return (middle - start, end - middle) if np.array_equal(again[:n_codes], expected) else None
+
+
+def _way_back(packed: NDArray[np.uint8], n_codes: int) -> tuple[str | float, NDArray[np.uint8]]:
+    """Return the scale to quantize a dequantized tensor with, and the codes that this must give.
+
+    The mean magnitude is at most the scale of the file, so with "absmean" what is not 0 becomes -1 or +1 again; but
+    "absmean" goes down to 1e-5 only, and a smaller scale has to be given.
+    """
+    codes = packed[:n_codes]
+    if n_codes == packed.size:  # no scale
+        return "absmean", codes
+    scale = float(packed[n_codes : n_codes + 4].view("<f4")[0])
+    if abs(scale) < np.finfo(np.float32).tiny:  # its multiples are 0 or nearly: all become 0, code 1
+        return "absmean", np.full_like(codes, 0x55)
+    if scale < 0:
+        codes = np.uint8(0xAA) - codes  # x is -(+1) * |scale|: each of the four codes c comes back as 2 - c
+    return (abs(scale) if abs(scale) < _LEAST_ABSMEAN else "absmean"), codes
 
 
 # ---- decode ----

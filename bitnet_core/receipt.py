@@ -8,7 +8,7 @@
       "compute_path": "real",
       "backend": "cpu",
       "kernels": ["gemv_i2_s_avx2", ...],               those that ran, recorded by dispatch
-      "deterministic": true,                            repeated runs made the same tokens
+      "deterministic": true,                            repeated runs made the same tokens; false after a single run
       "environment": {...},                             what the figures depend on; free
       "model_info": {"path", "sha256", "quantization_format", "layers", "hidden_size", "heads", "kv_heads",
                      "vocab_size"},
@@ -23,6 +23,7 @@ import hashlib
 import json
 import math
 import re
+import reprlib
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -74,6 +75,11 @@ _PERFORMANCE_FIELDS: dict[str, type] = {
 }
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_PAUSE_MS = (
+    100.0  # the figures are medians, so the run that took the total may have had another first token than they say
+)
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxlong = 80
 _NAMES = {
     str: "a string",
     list: "a list",
@@ -148,6 +154,8 @@ def read(path: str | os.PathLike[str]) -> Any:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except ValueError as error:  # JSON and UTF-8 errors are both
         raise ValueError(f"{path} is not a JSON file: {error}") from None
+    except RecursionError:
+        raise ValueError(f"{path} is not a receipt: its JSON nests too deeply to be read") from None
 
 
 # ---- verify ----
@@ -164,7 +172,8 @@ def verify(receipt: Any) -> list[str]:
     """Return what is wrong with a receipt; nothing if it is sound.
 
     Rejected are an unknown schema, missing, unknown and wrongly typed fields, a compute path other than "real", no
-    kernels or one called mock, zero tokens or zero speed, figures that are not positive or contradict each other.
+    kernels or one called mock, zero tokens or zero speed, figures that are not positive or contradict each other,
+    such as a number of tokens that does not take the total time at that speed.
 
     Parameters
     ----------
@@ -174,7 +183,7 @@ def verify(receipt: Any) -> list[str]:
     if not isinstance(receipt, dict):
         return ["a receipt is a JSON object"]
     if receipt.get("schema_version") != SCHEMA_VERSION:
-        return [f"schema_version is {receipt.get('schema_version')!r}; only {SCHEMA_VERSION!r} is known"]
+        return [f"schema_version is {_shown(receipt.get('schema_version'))}; only {SCHEMA_VERSION!r} is known"]
     problems = list(_field_problems(receipt, _FIELDS, ""))
     for name, fields in (("model_info", _MODEL_FIELDS), ("performance", _PERFORMANCE_FIELDS)):
         if isinstance(receipt.get(name), dict):
@@ -189,9 +198,9 @@ def _field_problems(fields: dict[str, Any], expected: dict[str, type], prefix: s
         if name not in fields:
             yield f"{prefix}{name} is missing"
         elif not _is_a(fields[name], kind):
-            yield f"{prefix}{name} must be {_NAMES[kind]}, not {fields[name]!r}"
+            yield f"{prefix}{name} must be {_NAMES[kind]}, not {_shown(fields[name])}"
     for name in fields.keys() - expected.keys():
-        yield f"{prefix}{name} is not part of schema {SCHEMA_VERSION}"
+        yield f"{prefix}{_shown(name)[1:-1]} is not part of schema {SCHEMA_VERSION}"
 
 
 def _is_a(value: Any, kind: type) -> bool:
@@ -203,9 +212,9 @@ def _is_a(value: Any, kind: type) -> bool:
 
 def _run_problems(receipt: dict[str, Any]) -> Iterator[str]:
     if not _is_rfc3339(receipt["timestamp"]):
-        yield f"timestamp {receipt['timestamp']!r} is not an RFC 3339 time with an offset"
+        yield f"timestamp {_shown(receipt['timestamp'])} is not an RFC 3339 time with an offset"
     if receipt["compute_path"] != "real":
-        yield f"compute_path must be 'real', not {receipt['compute_path']!r}"
+        yield f"compute_path must be 'real', not {_shown(receipt['compute_path'])}"
     if not receipt["backend"]:
         yield "backend is empty"
     if not receipt["environment"]:
@@ -214,35 +223,58 @@ def _run_problems(receipt: dict[str, Any]) -> Iterator[str]:
         yield "kernels is empty: nothing is known to have run"
     for kernel in receipt["kernels"]:
         if not isinstance(kernel, str) or not kernel.strip():
-            yield f"kernels holds {kernel!r}, which is no name"
+            yield f"kernels holds {_shown(kernel)}, which is no name"
         elif "mock" in kernel.lower():
-            yield f"kernels holds {kernel!r}: a mock computes nothing"
+            yield f"kernels holds {_shown(kernel)}: a mock computes nothing"
 
 
 def _model_problems(model: dict[str, Any]) -> Iterator[str]:
     if not _SHA256.fullmatch(model["sha256"]):
-        yield f"model_info.sha256 must be 64 lower-case hexadecimal digits, not {model['sha256']!r}"
+        yield f"model_info.sha256 must be 64 lower-case hexadecimal digits, not {_shown(model['sha256'])}"
     for name in ("path", "quantization_format"):
         if not model[name]:
             yield f"model_info.{name} is empty"
     counts = {name: model[name] for name, kind in _MODEL_FIELDS.items() if kind is int}
     for name, value in counts.items():
         if value < 1:
-            yield f"model_info.{name} must be at least 1, not {value}"
+            yield f"model_info.{name} must be at least 1, not {_shown(value)}"
     if min(counts.values()) >= 1 and model["heads"] % model["kv_heads"]:
-        yield f"model_info: {model['heads']} heads cannot share {model['kv_heads']} kv_heads"
+        yield f"model_info: {_shown(model['heads'])} heads cannot share {_shown(model['kv_heads'])} kv_heads"
 
 
 def _speed_problems(performance: dict[str, Any]) -> Iterator[str]:
-    bad = {name: value for name, value in performance.items() if not (math.isfinite(value) and value > 0)}
+    bad = {name: value for name, value in performance.items() if not _is_positive(value)}
     for name, value in bad.items():
-        yield f"performance.{name} must be above zero, not {value}"
+        yield f"performance.{name} must be above zero and finite, not {_shown(value)}"
     if bad:
         return
-    if performance["first_token_latency_ms"] > performance["total_time_ms"] * 1.5:
+    figures = {name: float(value) for name, value in performance.items()}  # products of whole numbers could be endless
+    first_ms, total_ms = figures["first_token_latency_ms"], figures["total_time_ms"]
+    if first_ms > total_ms * 1.5:
         yield "performance: the first token took longer than all tokens"
-    if not 0.5 < performance["tokens_per_second"] * performance["average_token_latency_ms"] / 1000 < 2:
+    elif not 0.5 < figures["tokens_per_second"] * figures["average_token_latency_ms"] / 1000 < 2:
         yield "performance: tokens_per_second and average_token_latency_ms contradict each other"
+    else:
+        expected_ms = first_ms + (figures["tokens_generated"] - 1) * 1000 / figures["tokens_per_second"]
+        if expected_ms > 2 * total_ms + _PAUSE_MS or total_ms > 2 * expected_ms + _PAUSE_MS:
+            n_tokens = _shown(performance["tokens_generated"])
+            yield (
+                f"performance: {n_tokens} tokens at tokens_per_second take about {expected_ms:.4g} ms, "
+                f"not total_time_ms, {total_ms:.4g}"
+            )
+
+
+def _is_positive(value: float) -> bool:
+    try:
+        number = float(value)
+    except OverflowError:  # a whole number that no float holds
+        return False
+    return math.isfinite(number) and number > 0
+
+
+def _shown(value: Any) -> str:
+    """Write a value of the file, which may be long or deep, in one short line."""
+    return _SHORT.repr(value)
 
 
 def _is_rfc3339(text: str) -> bool:

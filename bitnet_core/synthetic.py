@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     Progress = Callable[[int, int], None]  # (bytes done, bytes in total)
 
 __all__ = [
+    "ARCHITECTURES",
     "DTYPES",
     "GENERATOR_VERSION",
     "PRESETS",
@@ -77,6 +78,11 @@ GENERATOR_VERSION = 1
 
 DTYPES = ("i2_s", "qk256")
 """Formats a synthetic model can have its matrices in."""
+
+ARCHITECTURES = ("bitnet-b1.58", "bitnet-25", "bitnet")
+"""Architectures that can be declared: those that :class:`bitnet_core.Model` runs."""
+
+_CACHED_NAMES = r"[0-9a-z]+-[0-9a-z_]+-seed[0-9]+-v[0-9]+\.gguf"  # what cached_path makes, of any version
 
 
 @dataclass(frozen=True)
@@ -166,7 +172,7 @@ def layout(preset: str, dtype: str = "i2_s", *, seed: int = 42, arch: str = "bit
     Raises
     ------
     ValueError
-        An unknown preset or dtype, or a negative seed.
+        An unknown preset, dtype or architecture, or a negative seed.
     """
     writer = GGUFWriter(f"{preset}.gguf")  # only declared to: it creates nothing
     tensors = _declare(writer, preset, dtype, seed, arch)
@@ -208,7 +214,7 @@ def write_model(
     Raises
     ------
     ValueError
-        An unknown preset or dtype, or a negative seed.
+        An unknown preset, dtype or architecture, or a negative seed.
     OSError
         The disk is too small (checked before anything is written), or writing fails.
     """
@@ -249,7 +255,7 @@ def cached_model(preset: str, *, dtype: str = "i2_s", seed: int = 42, progress: 
     size = layout(preset, dtype, seed=seed).file_size
     path = cached_path(preset, dtype=dtype, seed=seed)
     if not _has_size(path, size):
-        with locked_folder(path.parent):
+        with locked_folder(path.parent, _CACHED_NAMES):
             if not _has_size(path, size):
                 write_model(path, preset, dtype=dtype, seed=seed, progress=progress)
     return path
@@ -283,6 +289,8 @@ def _declare(writer: GGUFWriter, preset_name: str, dtype: str, seed: int, arch: 
         raise ValueError(f"preset {preset_name!r} is not one of: {', '.join(PRESETS)}")
     if dtype not in DTYPES:
         raise ValueError(f"dtype {dtype!r} is not one of: {', '.join(DTYPES)}")
+    if arch not in ARCHITECTURES:
+        raise ValueError(f"arch {arch!r} is not one of: {', '.join(ARCHITECTURES)}")
     if seed < 0:
         raise ValueError(f"seed must not be negative, got {seed}")
     preset = PRESETS[preset_name]

@@ -168,7 +168,7 @@ class Report:
     environment: dict[str, Any]  # what the figures depend on besides the code
     n_runs: int
     kernels: tuple[str, ...]  # those that ran while decoding
-    deterministic: bool  # every run made the same tokens
+    deterministic: bool  # every run made the same tokens; False after a single run, which cannot tell
     tokens_generated: int  # in the median run
     total_time_ms: float  # of the median run
     measurements: tuple[Measurement, ...]
@@ -186,12 +186,14 @@ class Report:
         raise KeyError(metric)
 
     def heading(self) -> str:
-        """Return what was measured, in two or three lines."""
+        """Return what was measured, in two to four lines."""
         env = self.environment
         lines = [
             f"{self.model} ({self.file_bytes / _MIB:,.1f} MiB, {self.config['dtype']})",
             f"{env['n_threads']} threads, {env['isa']} kernels, {env['cpu']}; median of {self.n_runs}",
         ]
+        if self.n_runs == 1:
+            lines.append("a single run: whether repeated runs make the same tokens was not looked at")
         if self.synthetic is not None:
             lines.append(f"a synthetic model ({self.synthetic}): speed and memory are real, its text means nothing")
         return "\n".join(lines)

@@ -114,5 +114,7 @@ def one_line(value: Any) -> str:
     """Write a value of a file in one line, with nothing in it that a terminal would obey."""
     if hasattr(value, "__len__") and not isinstance(value, str):
         return f"{len(value):,} values"
-    text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(value))
-    return text if len(text) <= _LONG_TEXT else f"{text[:_LONG_TEXT]}... ({len(text):,} characters)"
+    whole = str(value)
+    start = whole[:_LONG_TEXT]  # cut before it is escaped: a file may hold gigabytes of text
+    text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in start)
+    return text if len(whole) <= _LONG_TEXT else f"{text}... ({len(whole):,} characters)"

@@ -59,6 +59,12 @@ def test_wrong_numbers_name_the_option(text):
         bench.numbers("-p", [text])
 
 
+def test_a_range_of_too_many_values_is_not_built():
+    assert len(bench.numbers("-p", ["1-1000"])) == 1000
+    with pytest.raises(ValueError, match=r"^-p: the range '1-1000000000' has more than 1000 values"):
+        bench.numbers("-p", ["1-1000000000"])
+
+
 def test_every_combination_is_a_case(tmp_path):
     cases = bench.plan(
         [tmp_path / "a", tmp_path / "b"], n_prompt=[8, 0], n_gen=[4], pg=[(2, 3)], n_depth=[0, 16], n_threads=[1, 2]

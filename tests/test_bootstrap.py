@@ -148,3 +148,18 @@ def made(checkout: Path, tools: Path) -> Path:
         check=True,
     )
     return checkout / ".venv" / "bootstrap"
+
+
+@pytest.mark.parametrize("target", ["bench", "check-bench"])
+def test_make_passes_on_quotes(tmp_path: Path, target: str) -> None:
+    make = shutil.which("make")
+    if make is None:
+        pytest.skip("no make here")
+    python = tmp_path / "python"
+    python.write_text('#!/bin/sh\nfor word; do printf "<%s>" "$word"; done\n', encoding="utf-8")
+    python.chmod(0o755)
+    only = "Decode.*'tiny', 1|\"a  b\""
+    command = [make, "-s", "-C", str(ROOT), target, f"PY={python}", "BOOTSTRAP=true", f"ONLY={only}", "MACHINE=it's"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert f"<--only><{only}>" in done.stdout
+    assert target != "bench" or "<--machine><it's>" in done.stdout

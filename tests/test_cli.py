@@ -9,13 +9,15 @@ import time
 
 import numpy as np
 import pytest
+from test_receipt import changed
 from typer.testing import CliRunner
 
-from bitnet_core import Model, SamplingParams, dequantize, quantize
+from bitnet_core import Model, SamplingParams, cli, dequantize, quantize
 from bitnet_core.cli import app
 from bitnet_core.gguf import GGUFReader
 from bitnet_core.gguf_writer import GGUFWriter
 from bitnet_core.targets import Better, Target
+from bitnet_core.terminal import one_line
 
 
 @pytest.fixture(autouse=True)
@@ -143,7 +145,34 @@ def test_terminal_codes_in_a_file_are_not_obeyed(tmp_path):
     assert r"a\x1b[31mb\n[bold]c" in text
 
 
+def test_info_of_many_unknown_types_and_long_texts(tmp_path):
+    """In time that grows with the file only, not with its square."""
+    n = 20_000
+    with GGUFWriter(tmp_path / "x.gguf") as writer:
+        writer.add("general.name", "\x1b" * 10_000_000, "string")
+        for i in range(n):
+            writer.add_tensor(f"t{i}", (32,), gguf_type=1000 + i, nbytes=32)
+        for i in range(n):
+            writer.write_tensor(f"t{i}", bytes(32))
+    with GGUFReader(tmp_path / "x.gguf") as reader:
+        begin = time.perf_counter()
+        rows = cli._totals(reader)
+        assert time.perf_counter() - begin < 5  # one pass takes 0.1 s, a pass for each type a minute
+    assert len(rows) == n
+    assert rows[7][:3] == ("type id 1007", "1", "32")
+    begin = time.perf_counter()
+    assert one_line("\x1b" * 10_000_000).endswith("... (10,000,000 characters)")
+    assert time.perf_counter() - begin < 1
+
+
 # ---- synth ----
+
+
+def test_synth_of_an_unknown_architecture(tmp_path):
+    for arch in ("", "llama"):
+        message = fails("synth", "tiny", tmp_path / "x.gguf", "--arch", arch)
+        assert message == f"arch {arch!r} is not one of: bitnet-b1.58, bitnet-25, bitnet"
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_synth(tmp_path):
@@ -230,6 +259,25 @@ def test_quantize_and_dequantize_say_what_is_wrong(tiny_model, tmp_path):
     assert "--force" in fails("dequantize", tiny_model, out, "--tensor", "blk.0.attn_q.weight")
 
 
+@pytest.mark.usefixtures("weights")
+@pytest.mark.parametrize(
+    ("dtype", "shape"),
+    [("i2_s_64", (4, 256)), ("i2_s_row4", (4, 256)), *(("bitnet32", (n,)) for n in (128, 256, 384, 512))],
+)
+def test_quantize_refuses_a_gguf_file_that_would_be_misread(tmp_path, dtype, shape):
+    np.save(tmp_path / "w.npy", np.ones(shape, np.float32))
+    message = fails("quantize", tmp_path / "w.npy", tmp_path / "w.gguf", "--dtype", dtype)
+    assert f"cannot say that this tensor is {dtype}: it would be read as i2_s; write bare bytes" in message
+    assert [path.name for path in tmp_path.iterdir()] == ["w.npy"]
+    bitnet("quantize", tmp_path / "w.npy", tmp_path / "w.bin", "--dtype", dtype)
+    assert (tmp_path / "w.bin").read_bytes() == quantize(np.ones(shape, np.float32), dtype).tobytes()
+
+
+def test_dequantize_of_a_gguf_file_takes_no_shape(tiny_model, tmp_path):
+    message = fails("dequantize", tiny_model, tmp_path / "x.npy", "--tensor", "output_norm.weight", "--shape", "1,2")
+    assert "says the shape of each tensor itself; leave out --shape" in message
+
+
 # ---- generate ----
 
 
@@ -262,7 +310,38 @@ def test_generate_says_what_is_wrong(tiny_model):
     assert bitnet("generate", tiny_model, exit_code=2).stderr.count("--ids") >= 1
 
 
+@pytest.mark.parametrize("option", ["--ids", "--stop"])
+def test_token_ids_beyond_int32_are_one_line(tiny_model, option):
+    ids = [] if option == "--ids" else ["--ids", "1"]
+    message = fails("generate", tiny_model, *ids, option, "99999999999999999999")
+    assert message == f"{option}: token ids are 0 to 2147483647; 99999999999999999999 is none"
+    assert len(fails("generate", tiny_model, *ids, option, "9" * 5000)) < 300
+
+
 # ---- targets, verify, cpu ----
+
+
+def test_targets_looks_at_the_folder_of_the_receipt_first(tiny_model, tmp_path, monkeypatch):
+    monkeypatch.setattr("bitnet_core.targets.measure", None)  # is not reached
+    message = fails("targets", tiny_model, "--receipt", tmp_path / "nodir" / "r.json")
+    assert message == f"{tmp_path / 'nodir'}: the folder to write into does not exist"
+
+
+def test_verify_of_a_number_that_no_float_holds(tmp_path):
+    path = tmp_path / "r.json"
+    path.write_text(json.dumps(changed("performance.load_s", 10**400)))
+    result = bitnet("verify", path, exit_code=1)
+    assert result.stderr.startswith(f"{path}: performance.load_s must be above zero and finite, not 1000")
+    assert len(result.stderr) < len(str(path)) + 200
+
+
+@pytest.mark.parametrize("depth", [50, 400, 100_000])
+def test_verify_of_deep_nesting(tmp_path, depth):
+    path = tmp_path / "r.json"
+    path.write_text('{"schema_version": ' + "[" * depth + "]" * depth + "}")
+    result = bitnet("verify", path, exit_code=1)
+    assert result.stderr.count("\n") == 1
+    assert str(path) in result.stderr
 
 
 def test_targets_and_verify(tiny_model, tmp_path):

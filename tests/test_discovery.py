@@ -138,6 +138,18 @@ def test_qk256_model(repo, monkeypatch):
     mine = make(repo / "q.gguf")
     monkeypatch.setenv("BITNET_QK256_MODEL", str(mine))
     assert qk256_model() == mine
-    monkeypatch.setenv("BITNET_QK256_MODEL", "/no/such.gguf")
-    with pytest.raises(FileNotFoundError, match="BITNET_QK256_MODEL is set"):
-        qk256_model()
+
+
+@pytest.mark.parametrize("value", ["set", "1", "/no/such.gguf", "/"])
+def test_qk256_model_is_only_an_existing_file(monkeypatch, value):
+    monkeypatch.setenv("BITNET_QK256_MODEL", value)
+    assert qk256_model() is None
+
+
+def test_hidden_files_are_no_models(repo):
+    make(repo / "models" / ".half.gguf")
+    make(repo / "models" / ".download" / "a.gguf")
+    with pytest.raises(ModelNotFoundError):
+        find_model()
+    path = make(repo / "models" / "z.gguf")
+    assert find_model() == path

@@ -95,7 +95,7 @@ def test_cache_dir(monkeypatch):
 
 
 def _hold(folder, entered, seconds):
-    with locked_folder(folder):
+    with locked_folder(folder, ".*"):
         entered.set()
         time.sleep(seconds)
 
@@ -109,7 +109,7 @@ def test_one_process_at_a_time(tmp_path):
     holder.start()
     assert entered.wait(30)
     begin = time.monotonic()
-    with locked_folder(folder):
+    with locked_folder(folder, ".*"):
         assert time.monotonic() - begin > 0.1
     holder.join()
     assert holder.exitcode == 0
@@ -120,5 +120,16 @@ def test_what_a_killed_writer_left_is_removed(tmp_path):
     orphan, other = tmp_path / ".model.gguf.1234abcd.tmp", tmp_path / "model.gguf"
     orphan.write_bytes(b"half")
     other.write_bytes(b"whole")
-    with locked_folder(tmp_path):
+    with locked_folder(tmp_path, r"model\.gguf"):
         assert list(tmp_path.iterdir()) == [other]
+
+
+def test_temporary_files_of_others_stay(tmp_path):
+    pytest.importorskip("fcntl")
+    for name in (".x.tmp", ".model.gguf.tmp", ".model.gguf.1234abcg.tmp", ".notes.txt.1234abcd.tmp"):
+        (tmp_path / name).write_bytes(b"precious")
+    (tmp_path / ".model.gguf.00000000.tmp").mkdir()
+    (tmp_path / ".model.gguf.11111111.tmp").symlink_to(tmp_path / ".x.tmp")
+    before = sorted(tmp_path.iterdir())
+    with locked_folder(tmp_path, r"model\.gguf"):
+        assert sorted(tmp_path.iterdir()) == before

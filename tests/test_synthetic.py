@@ -2,10 +2,12 @@
 
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
 from collections import Counter
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -321,3 +323,18 @@ def test_processes_share_one_file(cache):
     assert [child.returncode for child in children] == [0, 0, 0]
     assert len(inodes) == 1
     assert len(list(cache.iterdir())) == 1
+
+
+def test_what_a_killed_writer_left_of_a_cached_model_is_removed(tmp_path, monkeypatch):
+    pytest.importorskip("fcntl")
+    monkeypatch.setenv("BITNET_CACHE_DIR", str(tmp_path))
+    mine, other = tmp_path / ".2b-qk256-seed7-v1.gguf.1234abcd.tmp", tmp_path / ".editor.tmp"
+    mine.touch()
+    other.touch()
+    path = synthetic.cached_model("tiny")
+    assert sorted(tmp_path.iterdir()) == sorted([path, other])
+
+
+def test_architectures_are_those_that_run():
+    table = (Path(__file__).parent.parent / "csrc" / "arch.def").read_text(encoding="utf-8")
+    assert tuple(re.findall(r'^ARCH\("(.*?)"', table, re.MULTILINE)) == synthetic.ARCHITECTURES

@@ -1,14 +1,19 @@
 """The table of promises, its verdicts, and the measurement that feeds it."""
 
+import json
 import math
+import struct
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from small_model import small_model
 
 from bitnet_core import BitNetError, GGUFError, dtypes, measuring
+from bitnet_core.gguf import GGUFReader
+from bitnet_core.synthetic import write_model
 from bitnet_core.targets import TARGETS, Better, Measurement, Report, Target, Verdict, measure, number, targets_for
 
 
@@ -207,6 +212,45 @@ def test_wrong_conversion_is_no_figure(tiny_model, monkeypatch):
     monkeypatch.setattr(dtypes, "quantize", wrong)
     with pytest.raises(BitNetError, match=r"blk\.0\.ffn_down\.weight: .* other codes"):
         measure(tiny_model, n_runs=1, n_tokens=2)
+
+
+@pytest.mark.parametrize("scale", [1e-7, 3e-6, -0.5, -1e-7, 1e-40, 0.0])
+def test_any_scale_of_the_file_is_measured(tmp_path, scale):
+    changed = dict.fromkeys(["blk.0.attn_q.weight", "blk.0.ffn_down.weight"], scale)
+    path = with_scales(tmp_path / "m.gguf", changed)
+    made = measure(path, n_runs=1, n_tokens=2)
+    assert made["quantize_mb_s"].value > 0
+
+
+def with_scales(path, scales):
+    """The tiny model with other scales at the end of some matrices."""
+    write_model(path, "tiny")
+    with GGUFReader(path) as reader:
+        ends = {info.name: info.offset + info.nbytes for info in reader.infos}
+    data = bytearray(path.read_bytes())
+    for name, scale in scales.items():
+        struct.pack_into("<f", data, ends[name] - 32, scale)
+    path.write_bytes(data)
+    with GGUFReader(path) as reader:  # offsets are those of the file
+        for name, scale in scales.items():
+            assert reader.tensors[name][-32:-28].view("<f4")[0] == np.float32(scale)
+    return path
+
+
+def test_prompt_of_the_memory_figure_fits_a_small_vocabulary(tmp_path, capsys):
+    path = tmp_path / "m.gguf"
+    small_model(n_vocab=5).write(path)
+    measuring._print_footprint({"path": str(path), "n_threads": 1, "isa": None, "dtype": None})
+    assert json.loads(capsys.readouterr().out)["growth_peak"] >= 0
+
+
+def test_a_single_run_is_not_called_deterministic(tiny_model, report):
+    once = measure(tiny_model, n_runs=1, n_tokens=2)
+    assert once.deterministic is False
+    assert "a single run: whether" in once.heading()
+    assert report.n_runs == 2
+    assert report.deterministic is True
+    assert "a single run" not in report.heading()
 
 
 def test_errors_of_the_file_are_its_own(tmp_path):
