@@ -113,6 +113,7 @@ _N_READS = 4  # in one call: a single one, 10 ms long, comes out about a tenth s
 _PEAK_NS = 5_000_000  # a measurement of the peak lasts this long at least, or starting the threads would show
 _PEAK_MACS = 1 << 22, 1 << 34  # a thread: what it begins with, and where it stops trying
 _MAX_NUMBERS = 1000  # of a range: more tests than anybody waits for, and a slip like 1-1000000000 must not fill memory
+_MAX_DIGITS = 9  # of a number: all of them fit the library's int32
 _RANGE = re.compile(r"([0-9]+)-([0-9]+)(?:([+*])([0-9]+))?")
 
 _clock = time.perf_counter_ns
@@ -236,7 +237,8 @@ def numbers(option: str, texts: Iterable[str]) -> list[int]:
     Raises
     ------
     ValueError
-        The text is something else, or a range has more than 1000 values; the message names the option.
+        The text is something else, a number has more than 9 digits, or a range more than 1000 values; the message
+        names the option.
 
     Examples
     --------
@@ -248,6 +250,8 @@ def numbers(option: str, texts: Iterable[str]) -> list[int]:
 
 def _range(option: str, part: str) -> list[int]:
     if part.isascii() and part.isdecimal():
+        if len(part.lstrip("0")) > _MAX_DIGITS:
+            raise ValueError(f"{option}: {part} is more than any model takes")
         return [int(part)]
     match = _RANGE.fullmatch(part)
     if match is None:

@@ -19,11 +19,12 @@ BNC_AVX2 BNC_INLINE half take(half h, __m256i bits) {
     return h;
 }
 
-static int64_t first_not_finite(const float *x) {
-    int64_t i = 0;
-    while ((bnc_bits_f32(x[i]) & 0x7fffffffu) < 0x7f800000u)
-        i++;
-    return i;
+/* -1 where the floats have changed since one of them was seen to be none: their owner writes to them meanwhile. */
+static int64_t first_not_finite(const float *x, int64_t n) {
+    for (int64_t i = 0; i < n; i++)
+        if ((bnc_bits_f32(x[i]) & 0x7fffffffu) >= 0x7f800000u)
+            return i;
+    return -1;
 }
 
 BNC_AVX2 void bnc_measure_avx2(const float *x, int64_t n, bnc_magnitudes *out) {
@@ -45,7 +46,7 @@ BNC_AVX2 void bnc_measure_avx2(const float *x, int64_t n, bnc_magnitudes *out) {
     top = _mm_max_epi32(top, _mm_shuffle_epi32(top, 0xb1));
     const uint32_t max = (uint32_t)_mm_cvtsi128_si32(top);
     if (max >= 0x7f800000u) {
-        *out = (bnc_magnitudes){.first_not_finite = first_not_finite(x)};
+        *out = (bnc_magnitudes){.first_not_finite = first_not_finite(x, n)};
         return;
     }
     float lane[BNC_LANES];
