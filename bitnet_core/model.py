@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from bitnet_core._lib import call, default_threads, ffi, isa_names, kernels_for, lib
+from bitnet_core.dtypes import nbytes
 from bitnet_core.exceptions import LiveViewsError
 from bitnet_core.gguf import GGUFReader
 from bitnet_core.session import Session
@@ -50,10 +51,9 @@ class ModelConfig:
     tied_head: bool
 
 
-def _screen_pays(config: ModelConfig) -> bool:
-    head = config.n_vocab * config.n_embd * (4 if config.head_dtype == "f32" else 2)
-    screen = config.n_vocab * -(-config.n_embd // 512) * 288  # rows are padded to stripes of 512 columns
-    return head >= _SCREEN_FROM and screen <= head / 2
+def _screen_pays(handle: Any, config: ModelConfig) -> bool:
+    head = nbytes(config.head_dtype, (config.n_vocab, config.n_embd))
+    return head >= _SCREEN_FROM and int(lib.bnc_screen_bytes(handle)) <= head / 2
 
 
 def _end_tokens(handle: Any) -> frozenset[int]:
@@ -192,12 +192,12 @@ class Model:
     @property
     def screened(self) -> bool:
         """Whether :meth:`Session.generate` finds tokens with a 4-bit copy of the head instead of reading all of it."""
-        return self._head == "screened" or (self._head == "auto" and _screen_pays(self.config))
+        return self._head == "screened" or (self._head == "auto" and _screen_pays(self.handle, self.config))
 
     @property
     def screen_bytes(self) -> int:
         """Size of that copy in bytes, 0 as long as it is not made."""
-        return 0 if self._screen is None else int(lib.bnc_screen_bytes(self._screen))
+        return 0 if self._screen is None else int(lib.bnc_screen_bytes(self.handle))
 
     def screen(self) -> Any:
         """The ``bnc_screen *`` of a screened model, made on the first call (the head is read once); else NULL."""

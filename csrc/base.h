@@ -47,6 +47,15 @@ BNC_INLINE int64_t bnc_max_i64(int64_t a, int64_t b) { return a > b ? a : b; }
 BNC_INLINE int64_t bnc_ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 BNC_INLINE int64_t bnc_round_up(int64_t a, int64_t b) { return bnc_ceil_div(a, b) * b; }
 
+/* The step of splitmix64 (Steele, Lea and Flood, 2014): of a counter it makes random numbers, each without those before. */
+#define BNC_MIX64_STEP 0x9e3779b97f4a7c15u
+BNC_INLINE uint64_t bnc_mix64(uint64_t x) {
+    x += BNC_MIX64_STEP;
+    x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
+    x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
+    return x ^ (x >> 31);
+}
+
 /* Loads from unaligned little-endian bytes. */
 BNC_INLINE uint16_t bnc_load_u16(const void *p) {
     uint16_t v;

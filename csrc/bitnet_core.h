@@ -212,7 +212,8 @@ typedef struct bnc_screen bnc_screen;
 
 bnc_status bnc_screen_new(const bnc_model *model, int32_t n_threads, uint64_t seed, bnc_screen **out, bnc_error *err);
 void bnc_screen_free(bnc_screen *screen);
-uint64_t bnc_screen_bytes(const bnc_screen *screen);
+/* Bytes that the screen of a model takes, made or not. */
+uint64_t bnc_screen_bytes(const bnc_model *model);
 
 /* ---- session ---- */
 

@@ -295,7 +295,7 @@ static void count_reads(bnc_session *s, int64_t n_tokens, const bnc_wants *wants
     int64_t exact_rows = wants->n_logits ? c->n_vocab : 0;
     uint64_t screened = 0;
     if (wants->sampler) {
-        screened = bnc_screen_bytes(s->screen);
+        screened = bnc_screen_bytes(s->model);
         for (int i = 0; i < bnc_threads_count(s->threads); i++)
             exact_rows += s->screening.found[i].n + s->screening.n_scored[i];
     }

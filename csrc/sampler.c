@@ -13,13 +13,6 @@
 
 /* ---- random numbers: xoshiro256** (Blackman and Vigna, 2018), seeded by splitmix64 ---- */
 
-static uint64_t splitmix64(uint64_t *state) {
-    uint64_t x = *state += 0x9e3779b97f4a7c15u;
-    x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
-    x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
-    return x ^ (x >> 31);
-}
-
 static uint64_t rotl(uint64_t x, int k) { return (x << k) | (x >> (64 - k)); }
 
 static uint64_t next_u64(uint64_t s[4]) {
@@ -60,9 +53,8 @@ bnc_status bnc_sampler_new(int64_t n_vocab, const bnc_sampling *sampling, bnc_sa
     s->n_vocab = n_vocab;
     s->candidates = (bnc_candidate *)(s + 1);
     s->seen = (uint8_t *)(s->candidates + n_vocab);
-    uint64_t seed = p.seed;
-    for (int i = 0; i < 4; i++)
-        s->state[i] = splitmix64(&seed);
+    for (uint64_t i = 0; i < 4; i++)
+        s->state[i] = bnc_mix64(p.seed + i * BNC_MIX64_STEP);
     *out = s;
     return BNC_OK;
 }

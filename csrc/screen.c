@@ -21,12 +21,8 @@
 
 /* ---- the copy ---- */
 
-static uint64_t mix64(uint64_t x) {
-    x += 0x9e3779b97f4a7c15u;
-    x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
-    x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
-    return x ^ (x >> 31);
-}
+/* Rows are padded to whole stripes. */
+static int64_t count_stripes(const bnc_model *model) { return bnc_ceil_div(model->config.n_embd, BNC_SCREEN_STRIPE); }
 
 /* The rows of thread ith. */
 static void share(const bnc_screen *screen, int ith, int nth, int64_t *begin, int64_t *end) {
@@ -63,7 +59,7 @@ static void encode_worker(void *arg, int ith, int nth) {
 
 static void fill_dither(bnc_screen *s, uint64_t seed) {
     for (int64_t i = 0; i < s->n_stripes * BNC_SCREEN_STRIPE; i++)
-        s->dither[i] = ((float)(mix64(seed + (uint64_t)i) >> 48) + 0.5f) * 0x1p-16f - 0.5f;
+        s->dither[i] = ((float)(bnc_mix64(seed + (uint64_t)i) >> 48) + 0.5f) * 0x1p-16f - 0.5f;
 }
 
 bnc_status bnc_screen_new(const bnc_model *model, int32_t n_threads, uint64_t seed, bnc_screen **out, bnc_error *err) {
@@ -76,17 +72,17 @@ bnc_status bnc_screen_new(const bnc_model *model, int32_t n_threads, uint64_t se
         return status;
     }
     s->model = model;
-    s->n_stripes = bnc_ceil_div(c->n_embd, BNC_SCREEN_STRIPE);
+    s->n_stripes = count_stripes(model);
     s->row_bytes = s->n_stripes * BNC_SCREEN_STRIPE_BYTES;
     s->factor = (float)(sqrt(log(2.0 * (double)c->n_vocab / FAILURE) / 6.0) * (1.0 + SLACK));
     const size_t columns = (size_t)s->n_stripes * BNC_SCREEN_STRIPE;
-    const size_t bytes = (size_t)c->n_vocab * (size_t)s->row_bytes;
+    const size_t bytes = (size_t)bnc_screen_bytes(model);
     encode_job job = {s, calloc((size_t)n_threads * columns, sizeof(float))};
     s->dither = malloc(columns * sizeof(float));
     void *codes = NULL;
     if (job.rows && s->dither && posix_memalign(&codes, BNC_CACHE_LINE, bytes) == 0) {
         s->codes = codes;
-        fill_dither(s, mix64(seed));
+        fill_dither(s, bnc_mix64(seed));
         bnc_threads_run(threads, encode_worker, &job);
         *out = s;
     } else {
@@ -106,8 +102,8 @@ void bnc_screen_free(bnc_screen *screen) {
     free(screen);
 }
 
-uint64_t bnc_screen_bytes(const bnc_screen *screen) {
-    return (uint64_t)(screen->model->config.n_vocab * screen->row_bytes);
+uint64_t bnc_screen_bytes(const bnc_model *model) {
+    return (uint64_t)(model->config.n_vocab * count_stripes(model) * BNC_SCREEN_STRIPE_BYTES);
 }
 
 /* ---- finding candidates ---- */

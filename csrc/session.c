@@ -186,20 +186,12 @@ bnc_status bnc_session_rewind(bnc_session *session, int64_t n_past, bnc_error *e
     return status;
 }
 
-/* splitmix64: a full-period mix of a counter, so that any row can be filled without those before it. */
-static uint64_t mix64(uint64_t x) {
-    x += 0x9e3779b97f4a7c15u;
-    x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
-    x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
-    return x ^ (x >> 31);
-}
-
 /* One cache row of values in [-1, 1). */
 static void noise_row(const bnc_session *s, uint64_t seed, int64_t index, uint8_t *out) {
     const int64_t n = s->model->config.n_embd_head;
     float *row = s->lane[0].row;
     for (int64_t i = 0; i < n; i++)
-        row[i] = (float)(int32_t)(mix64(seed ^ (uint64_t)(index * n + i)) >> 32) * 0x1p-31f;
+        row[i] = (float)(int32_t)(bnc_mix64(seed ^ (uint64_t)(index * n + i)) >> 32) * 0x1p-31f;
     BNC_FN(s->model->kernels, quantize, s->kv_dtype)(row, 1, n, 1.0f, out);
 }
 
@@ -211,7 +203,7 @@ bnc_status bnc_session_fill_kv(bnc_session *session, int64_t n_past, uint64_t se
         status = bnc_error_set(err, BNC_ERR_ARGUMENT, "n_past must be 0 to %lld, not %lld", (long long)session->n_ctx,
                                (long long)n_past);
     } else {
-        seed = mix64(seed);
+        seed = bnc_mix64(seed);
         int64_t index = 0;
         for (int64_t il = 0; il < c->n_layer; il++)
             for (int part = 0; part < 2; part++)

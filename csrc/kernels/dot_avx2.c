@@ -17,9 +17,6 @@ BNC_AVX2 BNC_INLINE __m256 load8_bf16(const uint8_t *p, int64_t i) {
     const __m256i wide = _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)(p + 2 * i)));
     return _mm256_castsi256_ps(_mm256_slli_epi32(wide, 16));
 }
-BNC_INLINE float load_f32(const uint8_t *p, int64_t i) { return bnc_load_f32(p + 4 * i); }
-BNC_INLINE float load_f16(const uint8_t *p, int64_t i) { return bnc_f32_of_f16(bnc_load_u16(p + 2 * i)); }
-BNC_INLINE float load_bf16(const uint8_t *p, int64_t i) { return bnc_f32_of_bf16(bnc_load_u16(p + 2 * i)); }
 
 /* Rows in flight together: each has its own chain of dependent additions, and its own quarter of the rows, since a core
  * keeps more lines in flight on several far-apart streams. */
@@ -50,7 +47,7 @@ enum { ROWS = 4, PREFETCH = 1024 };
             _mm256_storeu_ps(lane, acc[r].lo);                                                                      \
             _mm256_storeu_ps(lane + 8, acc[r].hi);                                                                  \
             for (int64_t j = i; j < n; j++)                                                                         \
-                lane[j - i] += load_##type(w + r * row_stride, j) * x[j];                                           \
+                lane[j - i] += bnc_element_##type(w + r * row_stride, j) * x[j];                                    \
             y[r * y_stride] = bnc_sum_lanes(lane);                                                                  \
         }                                                                                                           \
     }                                                                                                               \
@@ -101,7 +98,7 @@ enum { ROWS = 4, PREFETCH = 1024 };
         for (; i < ne0; i++) {                                                                                      \
             y[i] = 0;                                                                                               \
             for (int64_t j = 0; j < n; j++)                                                                         \
-                y[i] += p[j] * load_##type(v, j * ne0 + i);                                                         \
+                y[i] += p[j] * bnc_element_##type(v, j * ne0 + i);                                                  \
         }                                                                                                           \
     }                                                                                                               \
     BNC_AVX2 void bnc_mix_##type##_avx2(const float *p, int64_t p_stride, int n_group, const uint8_t *v, int64_t n, \

@@ -3,17 +3,13 @@
  *
  * One template for the three element types; a 16-bit weight is widened exactly, so the type changes no rounding.
  */
-#include "kernels.h"
-
-BNC_INLINE float load_f32(const uint8_t *p, int64_t i) { return bnc_load_f32(p + 4 * i); }
-BNC_INLINE float load_f16(const uint8_t *p, int64_t i) { return bnc_f32_of_f16(bnc_load_u16(p + 2 * i)); }
-BNC_INLINE float load_bf16(const uint8_t *p, int64_t i) { return bnc_f32_of_bf16(bnc_load_u16(p + 2 * i)); }
+#include "lanes.h"
 
 #define DOT(type)                                                          \
     static float dot_##type(const uint8_t *w, const float *x, int64_t n) { \
         float lane[BNC_LANES] = {0};                                       \
         for (int64_t i = 0; i < n; i++)                                    \
-            lane[i % BNC_LANES] += load_##type(w, i) * x[i];               \
+            lane[i % BNC_LANES] += bnc_element_##type(w, i) * x[i];        \
         return bnc_sum_lanes(lane);                                        \
     }
 
@@ -38,7 +34,7 @@ BNC_INLINE float load_bf16(const uint8_t *p, int64_t i) { return bnc_f32_of_bf16
         for (int g = 0; g < n_group; g++)                                                                    \
             for (int64_t j = 0; j < n; j++)                                                                  \
                 for (int64_t i = 0; i < ne0; i++)                                                            \
-                    y[g * ne0 + i] += p[g * p_stride + j] * load_##type(v, j * ne0 + i);                     \
+                    y[g * ne0 + i] += p[g * p_stride + j] * bnc_element_##type(v, j * ne0 + i);              \
     }
 
 DOT(f32)

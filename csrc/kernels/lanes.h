@@ -1,10 +1,15 @@
 /*
- * lanes.h - the float arithmetic that every level shares to the bit: exp, and rounding to an integer.
+ * lanes.h - the float arithmetic that every level shares to the bit: widening, exp, and rounding to an integer.
  */
 #ifndef BNC_LANES_H
 #define BNC_LANES_H
 
 #include "kernels.h"
+
+/* Element i of a row, whose type changes no rounding: a 16-bit float is widened exactly. */
+BNC_INLINE float bnc_element_f32(const uint8_t *p, int64_t i) { return bnc_load_f32(p + 4 * i); }
+BNC_INLINE float bnc_element_f16(const uint8_t *p, int64_t i) { return bnc_f32_of_f16(bnc_load_u16(p + 2 * i)); }
+BNC_INLINE float bnc_element_bf16(const uint8_t *p, int64_t i) { return bnc_f32_of_bf16(bnc_load_u16(p + 2 * i)); }
 
 /* Adding 1.5 * 2^23 leaves a float whose unit in the last place is 1: the adder rounds half to even, and the low bits
  * are the integer. Exact for |x| < 2^22. */
