@@ -1,4 +1,8 @@
+#if defined(__linux__)
+#define _GNU_SOURCE /* for affinity */
+#else
 #define _POSIX_C_SOURCE 200809L
+#endif
 #include "threads.h"
 
 #include <errno.h>
@@ -33,9 +37,12 @@ struct bnc_threads {
     _Alignas(BNC_CACHE_LINE) atomic_int arrived;
     bnc_threads_fn fn;
     void *arg;
-    bool stop;
+    bool stop, pinned;
     int nth;
     pid_t pid;
+#if defined(__linux__)
+    cpu_set_t first; /* the processor of thread 0 */
+#endif
     struct worker {
         bnc_threads *threads;
         pthread_t id;
@@ -114,9 +121,69 @@ static void *worker_main(void *arg) {
     }
 }
 
+/* ---- pinning ---- */
+
+#if defined(__linux__)
+
+/* The i-th processor of a set, beginning again at its end. */
+static cpu_set_t nth_processor(const cpu_set_t *set, int i) {
+    cpu_set_t one;
+    CPU_ZERO(&one);
+    i %= CPU_COUNT(set);
+    for (int cpu = 0; cpu < CPU_SETSIZE; cpu++)
+        if (CPU_ISSET(cpu, set) && i-- == 0)
+            CPU_SET(cpu, &one);
+    return one;
+}
+
+bnc_status bnc_threads_pin(bnc_threads *threads, bnc_error *err) {
+    cpu_set_t allowed;
+    if (sched_getaffinity(0, sizeof allowed, &allowed) != 0)
+        return bnc_error_io(err, errno, "asking which processors may be used");
+    threads->first = nth_processor(&allowed, 0);
+    for (int i = 0; i < threads->nth - 1; i++) {
+        const cpu_set_t one = nth_processor(&allowed, i + 1);
+        const int failed = pthread_setaffinity_np(threads->worker[i].id, sizeof one, &one);
+        if (failed)
+            return bnc_error_io(err, failed, "binding a thread to a processor");
+    }
+    threads->pinned = true;
+    return BNC_OK;
+}
+
+/* Bind the caller's thread; *before is what it was, for unpin_caller. A processor that was taken away since is no reason
+ * not to compute: then the thread stays where it is. */
+static void pin_caller(const bnc_threads *threads, cpu_set_t *before) {
+    if (threads->pinned && sched_getaffinity(0, sizeof *before, before) == 0)
+        (void)sched_setaffinity(0, sizeof threads->first, &threads->first);
+    else
+        CPU_ZERO(before);
+}
+
+static void unpin_caller(const bnc_threads *threads, const cpu_set_t *before) {
+    if (threads->pinned && CPU_COUNT(before))
+        (void)sched_setaffinity(0, sizeof *before, before);
+}
+
+#else
+
+typedef char cpu_set_t;
+
+bnc_status bnc_threads_pin(bnc_threads *threads, bnc_error *err) {
+    (void)threads;
+    return bnc_error_set(err, BNC_ERR_UNSUPPORTED, "this system cannot bind threads to processors");
+}
+
+static void pin_caller(const bnc_threads *threads, cpu_set_t *before) { (void)threads, (void)before; }
+static void unpin_caller(const bnc_threads *threads, const cpu_set_t *before) { (void)threads, (void)before; }
+
+#endif
+
 void bnc_threads_run(bnc_threads *threads, bnc_threads_fn fn, void *arg) {
+    cpu_set_t callers_processors;
     threads->fn = fn;
     threads->arg = arg;
+    pin_caller(threads, &callers_processors);
     /* Rounding and denormals as on the workers, whatever the caller has set: results must not depend on whose share a
      * row is in. */
     fenv_t callers;
@@ -127,6 +194,7 @@ void bnc_threads_run(bnc_threads *threads, bnc_threads_fn fn, void *arg) {
     fn(arg, 0, threads->nth);
     bnc_threads_barrier(threads);
     fesetenv(&callers);
+    unpin_caller(threads, &callers_processors);
 }
 
 static void stop_and_join(bnc_threads *threads, int n_started) {

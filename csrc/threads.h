@@ -20,6 +20,10 @@ enum { BNC_THREADS_MAX = 256 };
 /* nth >= 1; nth - 1 threads are started. */
 bnc_status bnc_threads_new(int nth, bnc_threads **out, bnc_error *err);
 void bnc_threads_free(bnc_threads *threads);
+/* From now on each thread runs on one of the processors that the process may use, in their order, beginning again when
+ * there are more threads; the caller's own thread only while it is inside bnc_threads_run. BNC_ERR_UNSUPPORTED where the
+ * system offers no such thing. */
+bnc_status bnc_threads_pin(bnc_threads *threads, bnc_error *err);
 int bnc_threads_count(const bnc_threads *threads);
 /* Run fn on all threads and return when all are done. Everything they wrote is then visible to the caller. */
 void bnc_threads_run(bnc_threads *threads, bnc_threads_fn fn, void *arg);
