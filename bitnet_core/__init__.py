@@ -11,6 +11,7 @@
 """
 
 from bitnet_core._version import __version__
+from bitnet_core.batch import Batch, Sequence
 from bitnet_core.dtypes import DType, dequantize, nbytes, quantize
 from bitnet_core.exceptions import (
     BitNetError,
@@ -28,6 +29,7 @@ from bitnet_core.sampling import SamplingParams
 from bitnet_core.session import Session
 
 __all__ = [
+    "Batch",
     "BitNetError",
     "ContextOverflowError",
     "DType",
@@ -38,6 +40,7 @@ __all__ = [
     "ModelConfig",
     "ModelNotFoundError",
     "SamplingParams",
+    "Sequence",
     "Session",
     "SessionBusyError",
     "ShardedFileError",

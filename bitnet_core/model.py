@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from bitnet_core._lib import call, default_threads, ffi, isa_names, kernels_for, lib
+from bitnet_core.batch import Batch
 from bitnet_core.dtypes import nbytes
 from bitnet_core.exceptions import LiveViewsError
 from bitnet_core.gguf import GGUFReader
@@ -113,7 +114,7 @@ class Model:
         self._head = head
         self._screen: Any = None
         self._screen_lock, self._screen_pid = threading.Lock(), os.getpid()
-        self._sessions: weakref.WeakSet[Session] = weakref.WeakSet()
+        self._sessions: weakref.WeakSet[Session | Batch] = weakref.WeakSet()
 
     @classmethod
     def from_file(
@@ -220,6 +221,7 @@ class Model:
         kv_dtype: str = "f16",
         n_threads: int | None = None,
         n_batch: int | None = None,
+        pin: bool = False,
     ) -> Session:
         """Start a sequence.
 
@@ -233,11 +235,46 @@ class Model:
             Default: the model's.
         n_batch
             Tokens of a prompt evaluated in one pass over the weights; default 256.
+        pin
+            Bind each thread to a processor of its own while it computes. Worth it where the system moves threads
+            about; harmful where something else wants the same processor.
+
+        Raises
+        ------
+        ValueError
+            A value is out of range.
+        MemoryError
+            The cache or the activations do not fit in memory.
         """
-        threads = self.n_threads if n_threads is None else n_threads
-        session = Session(self, n_ctx=n_ctx, kv_dtype=kv_dtype, n_threads=default_threads(threads), n_batch=n_batch)
+        threads = default_threads(self.n_threads if n_threads is None else n_threads)
+        session = Session(self, n_ctx=n_ctx, kv_dtype=kv_dtype, n_threads=threads, n_batch=n_batch, pin=pin)
         self._sessions.add(session)
         return session
+
+    def batch(
+        self,
+        n_seq: int = 16,
+        *,
+        n_ctx: int | None = None,
+        kv_dtype: str = "f16",
+        n_threads: int | None = None,
+        n_batch: int | None = None,
+        pin: bool = False,
+    ) -> Batch:
+        """Start a batch: several sequences that decode together, in one pass over the weights a step.
+
+        Parameters
+        ----------
+        n_seq
+            Sequences that decode at the same time, 1 to 1024; more may join and wait for a place. Working memory
+            grows by 16 bytes a word of the vocabulary for each.
+        n_ctx, kv_dtype, n_threads, n_batch, pin
+            As for :meth:`session`; ``n_ctx`` is the longest that a sequence can become.
+        """
+        threads = default_threads(self.n_threads if n_threads is None else n_threads)
+        batch = Batch(self, n_seq=n_seq, n_ctx=n_ctx, kv_dtype=kv_dtype, n_threads=threads, n_batch=n_batch, pin=pin)
+        self._sessions.add(batch)
+        return batch
 
     def close(self) -> None:
         """Free the model and unmap its file. A second call does nothing.

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bitnet_core._lib import call, ffi, lib
 from bitnet_core.exceptions import ContextOverflowError, SessionBusyError
-from bitnet_core.kernels import kernel_at
 from bitnet_core.sampling import SamplingParams
+from bitnet_core.workspace import Reads, Workspace
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -21,12 +21,10 @@ if TYPE_CHECKING:
 
     from bitnet_core.model import Model
 
-__all__ = ["Reads", "Session"]
-
-_KV_DTYPES = {"f16": lib.BNC_KV_F16, "f32": lib.BNC_KV_F32}
+__all__ = ["Session", "token_array"]
 
 
-def _ids(tokens: Iterable[int] | NDArray[Any]) -> NDArray[np.int32]:
+def token_array(tokens: Iterable[int] | NDArray[Any]) -> NDArray[np.int32]:
     """Token ids as a C array; whatever does not fit an int32 is refused here, the rest by the library."""
     array = np.asarray(tokens if isinstance(tokens, np.ndarray) else list(tokens))
     if array.ndim != 1:
@@ -39,18 +37,6 @@ def _ids(tokens: Iterable[int] | NDArray[Any]) -> NDArray[np.int32]:
     if array.min() < limits.min or array.max() > limits.max:
         raise ValueError(f"token ids must fit int32; got {array.min()} to {array.max()}")
     return np.array(array, np.int32)  # a copy: the caller's array may change while the library reads
-
-
-class Reads(NamedTuple):
-    """Bytes that an evaluation read, each counted once for each pass over the weights.
-
-    ``exact_rows`` are the rows of the head whose logits were computed: all of them, or those that the screen could not
-    rule out.
-    """
-
-    weight_bytes: int
-    kv_bytes: int
-    exact_rows: int
 
 
 _NOISE = -1  # in place of a token: the cache holds noise there
@@ -66,26 +52,19 @@ class Session:
     parallel.
     """
 
-    def __init__(self, model: Model, *, n_ctx: int | None, kv_dtype: str, n_threads: int, n_batch: int | None) -> None:
-        if kv_dtype not in _KV_DTYPES:
-            raise ValueError(f"kv_dtype must be one of {', '.join(_KV_DTYPES)}, not {kv_dtype!r}")
-        for name, value in (("n_ctx", n_ctx), ("n_batch", n_batch)):
-            if value is not None and value < 1:
-                raise ValueError(f"{name} must be at least 1, not {value}")
-        options = ffi.new("bnc_session_options *")
-        options.n_ctx, options.n_batch = n_ctx or 0, n_batch or 0
-        options.n_threads, options.kv_dtype = n_threads, _KV_DTYPES[kv_dtype]
-        out = ffi.new("bnc_session **")
-        call(lib.bnc_session_new, model.handle, options, out)
-        # The C objects below a session must outlive it, also when the garbage collector takes all of them at once:
-        # the destructor holds them.
-        below = [model, model.handle, model.reader.hold("a session")]
-
-        def free(handle: Any) -> None:
-            lib.bnc_session_free(handle)
-            below.clear()
-
-        self._handle = ffi.gc(out[0], free)
+    def __init__(
+        self,
+        model: Model,
+        *,
+        n_ctx: int | None,
+        kv_dtype: str,
+        n_threads: int,
+        n_batch: int | None,
+        pin: bool = False,
+    ) -> None:
+        self._workspace = Workspace(model, n_ctx=n_ctx, n_batch=n_batch, n_threads=n_threads, pin=pin)
+        self._handle = self._workspace.new_session(n_ctx, kv_dtype)
+        self._request = ffi.new("bnc_request *", {"session": self._handle})
         self.model = model
         self.kv_dtype = kv_dtype
         self.n_threads = n_threads
@@ -120,7 +99,7 @@ class Session:
     @property
     def n_batch(self) -> int:
         """Tokens evaluated in one pass over the weights."""
-        return int(lib.bnc_session_n_batch(self.handle))
+        return self._workspace.n_batch
 
     @property
     def kv_bytes(self) -> int:
@@ -130,7 +109,7 @@ class Session:
     @property
     def scratch_bytes(self) -> int:
         """Size of activations and other working memory in bytes."""
-        return int(lib.bnc_session_scratch_bytes(self.handle))
+        return self._workspace.nbytes
 
     def eval(self, tokens: Iterable[int] | NDArray[Any], *, all_logits: bool = False) -> NDArray[np.float32]:
         """Append tokens and return logits.
@@ -154,7 +133,7 @@ class Session:
         ValueError
             A token is not in the vocabulary, or there is none. The session is then as it was.
         """
-        ids = _ids(tokens)
+        ids = token_array(tokens)
         n_vocab = self.model.config.n_vocab
         if ids.size == 0:
             raise ValueError("at least one token is needed")
@@ -193,7 +172,7 @@ class Session:
             Token ids.
         """
         params = params or SamplingParams()
-        prompt = _ids(ids)
+        prompt = token_array(ids)
         if prompt.size == 0 and not self._pending:
             raise ValueError("generate needs at least one token: the last token's logits are not kept")
         return self._generate(prompt, params)
@@ -203,12 +182,12 @@ class Session:
             if prompt.size:
                 self.eval(prompt)
             return
-        sampler = self._new_sampler(params)
+        sampler = self._workspace.new_sampler(params)
         stop = {*params.stop, *(() if params.ignore_eos else self.model.end_tokens)}
         with _Transaction(self):
             tokens = np.concatenate([np.array(self._pending, np.int32), prompt])
             self._check_fits(tokens.size)
-            call(lib.bnc_session_set_screen, self.handle, self.model.screen())
+            self._workspace.use_screen()
             for token in {*self._tokens, *prompt.tolist()} - {_NOISE}:
                 call(lib.bnc_sampler_accept, sampler, token)
             for begin in range(0, tokens.size - 1, self.n_batch):
@@ -265,27 +244,21 @@ class Session:
     @property
     def reads(self) -> Reads:
         """What the last call to :meth:`eval`, or the last token of :meth:`generate`, read from memory."""
-        raw, before = lib.bnc_session_reads(self.handle), self._read_before
-        return Reads(
-            before.weight_bytes + int(raw.weight_bytes),
-            before.kv_bytes + int(raw.kv_bytes),
-            before.exact_rows + int(raw.exact_rows),
-        )
+        return Reads(*(a + b for a, b in zip(self._read_before, self._workspace.reads, strict=True)))
 
     def kernels_used(self) -> tuple[str, ...]:
         """Names of the kernels that have run in this session, as dispatch recorded them."""
-        indices = ffi.new("int32_t[]", lib.bnc_kernel_count())
-        n = lib.bnc_session_kernels_used(self.handle, indices, len(indices))
-        return tuple(sorted(kernel_at(indices[i]).name for i in range(n)))
+        return self._workspace.kernels_used()
 
     def close(self) -> None:
         """Free the session. A call that is running in another thread finishes first. A second call does nothing."""
         self._handle = None
+        self._workspace.close()
 
     def _eval_block(self, block: NDArray[np.int32], logits: NDArray[np.float32] | None, *, all_logits: bool) -> None:
         """One call into the library; the prompt comes in blocks so that Ctrl-C is noticed between them."""
         out = ffi.NULL if logits is None else ffi.from_buffer("float[]", logits)
-        call(lib.bnc_session_eval, self.handle, ffi.from_buffer("int32_t[]", block), block.size, out, all_logits)
+        self._run(block, logits=out, all_logits=all_logits, sampler=ffi.NULL)
 
     def _flush(self) -> None:
         """Evaluate the token that generate() left behind."""
@@ -299,18 +272,16 @@ class Session:
             raise ContextOverflowError(f"{n_tokens} tokens after {evaluated} do not fit a context of {self.n_ctx}")
 
     def _sample(self, tokens: NDArray[np.int32], sampler: Any) -> int:
-        out = ffi.new("int32_t *")
-        data = ffi.from_buffer("int32_t[]", tokens)
-        call(lib.bnc_session_sample, self.handle, data, tokens.size, sampler, out)
+        self._run(tokens, logits=ffi.NULL, all_logits=False, sampler=sampler)
         self._read_before = _NOTHING_READ
-        return int(out[0])
+        return int(self._request.drawn)
 
-    def _new_sampler(self, params: SamplingParams) -> Any:
-        fields = ("temperature", "top_k", "top_p", "repetition_penalty", "seed")
-        sampling = ffi.new("bnc_sampling *", {name: getattr(params, name) for name in fields})
-        out = ffi.new("bnc_sampler **")
-        call(lib.bnc_sampler_new, self.model.config.n_vocab, sampling, out)
-        return ffi.gc(out[0], lib.bnc_sampler_free)
+    def _run(self, tokens: NDArray[np.int32], *, logits: Any, all_logits: bool, sampler: Any) -> None:
+        session = self.handle  # named, so that a close() from another thread does not free it while the call runs
+        request, data = self._request, ffi.from_buffer("int32_t[]", tokens)
+        request.session, request.tokens, request.n_tokens = session, data, tokens.size
+        request.logits, request.all_logits, request.sampler = logits, all_logits, sampler
+        self._workspace.eval(request)
 
     def __enter__(self) -> Self:
         return self

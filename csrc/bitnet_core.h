@@ -6,8 +6,9 @@
  * Objects and threads
  *   bnc_gguf     an opened file: validated once, then read only; may be read by any number of threads.
  *   bnc_model    weights bound by name to views of a bnc_gguf, which must outlive it; read only, shareable.
- *   bnc_session  one sequence: KV cache, activations, position, thread pool. One caller at a time: a call that
- *                arrives while another one runs returns BNC_ERR_BUSY and changes nothing.
+ *   bnc_workspace  activations and threads. One caller at a time: a call that arrives while another one runs returns
+ *                BNC_ERR_BUSY and changes nothing.
+ *   bnc_session  one sequence: KV cache and position; evaluated in its workspace, alone or with others.
  *   bnc_sampler  one random stream; belongs to one caller.
  *
  * Errors
@@ -215,54 +216,64 @@ void bnc_screen_free(bnc_screen *screen);
 /* Bytes that the screen of a model takes, made or not. */
 uint64_t bnc_screen_bytes(const bnc_model *model);
 
-/* ---- session ---- */
+/* ---- workspace ---- */
 
-typedef struct bnc_session bnc_session;
-typedef struct bnc_sampler bnc_sampler;
-
-typedef enum { BNC_KV_F16 = 0, BNC_KV_F32 } bnc_kv_dtype;
+/* Threads and activations: what evaluating tokens takes beside weights and caches. One caller at a time, over all of its
+ * sessions. The model must outlive it. */
+typedef struct bnc_workspace bnc_workspace;
 
 typedef struct {
-    int64_t n_ctx;     /* positions the KV cache holds; 0: the model's */
+    int64_t n_ctx;     /* the most positions of a session; 0: the model's */
     int64_t n_batch;   /* tokens evaluated in one pass over the weights; 0: the default */
+    int64_t n_seq;     /* sessions that one call may evaluate; 0: 1 */
     int32_t n_threads; /* >= 1 */
-    int32_t kv_dtype;
-} bnc_session_options;
+    int32_t pin;       /* bind each thread to one of the processors that the process may use, while it evaluates */
+} bnc_workspace_options;
 
-bnc_status bnc_session_new(const bnc_model *model, const bnc_session_options *options, bnc_session **out,
-                           bnc_error *err);
-void bnc_session_free(bnc_session *session);
-int64_t bnc_session_n_ctx(const bnc_session *session);
-int64_t bnc_session_n_batch(const bnc_session *session);
-int64_t bnc_session_n_past(const bnc_session *session);
-uint64_t bnc_session_kv_bytes(const bnc_session *session);
-uint64_t bnc_session_scratch_bytes(const bnc_session *session);
-
-/* Append n_tokens tokens (>= 1). logits is (n_tokens, n_vocab) when all_logits, else (n_vocab,) of the last token;
- * NULL: none are computed. On failure the session is as it was before the call. */
-bnc_status bnc_session_eval(bnc_session *session, const int32_t *tokens, int64_t n_tokens, float *logits,
-                            int32_t all_logits, bnc_error *err);
-/* From now on bnc_session_sample finds tokens with this screen of the session's model; NULL: with the whole head. */
-bnc_status bnc_session_set_screen(bnc_session *session, const bnc_screen *screen, bnc_error *err);
-/* Append the tokens and draw the next one: what a generation loop calls once a token. */
-bnc_status bnc_session_sample(bnc_session *session, const int32_t *tokens, int64_t n_tokens, bnc_sampler *sampler,
-                              int32_t *token, bnc_error *err);
-/* Forget every position from n_past on. */
-bnc_status bnc_session_rewind(bnc_session *session, int64_t n_past, bnc_error *err);
-/* Set the position to n_past and fill the cache below it with seeded noise: the cost of a deep context without its
- * prefill. For benchmarks; the logits that follow mean nothing. */
-bnc_status bnc_session_fill_kv(bnc_session *session, int64_t n_past, uint64_t seed, bnc_error *err);
+bnc_status bnc_workspace_new(const bnc_model *model, const bnc_workspace_options *options, bnc_workspace **out,
+                             bnc_error *err);
+void bnc_workspace_free(bnc_workspace *workspace);
+int64_t bnc_workspace_n_batch(const bnc_workspace *workspace);
+uint64_t bnc_workspace_bytes(const bnc_workspace *workspace);
+/* From now on tokens are found with this screen of the model; NULL: with the whole head. */
+bnc_status bnc_workspace_set_screen(bnc_workspace *workspace, const bnc_screen *screen, bnc_error *err);
 /* What the last evaluation read. */
 typedef struct {
     uint64_t weight_bytes; /* matrices, norms, embedding rows, head or screen and exact rows */
     uint64_t kv_bytes;     /* keys and values, once for each token */
     int64_t exact_rows;    /* rows of the head scored exactly; n_vocab without a screen */
 } bnc_reads;
-bnc_reads bnc_session_reads(const bnc_session *session);
-/* Indices (see bnc_kernel_at) of the kernels that have run in this session; returns how many, writes at most cap. */
-int32_t bnc_session_kernels_used(const bnc_session *session, int32_t *out, int32_t cap);
+bnc_reads bnc_workspace_reads(const bnc_workspace *workspace);
+/* Indices (see bnc_kernel_at) of the kernels that have run in this workspace; returns how many, writes at most cap. */
+int32_t bnc_workspace_kernels_used(const bnc_workspace *workspace, int32_t *out, int32_t cap);
+
+/* ---- session ---- */
+
+/* One sequence: KV cache and position. The workspace must outlive it. */
+typedef struct bnc_session bnc_session;
+
+typedef enum { BNC_KV_F16 = 0, BNC_KV_F32 } bnc_kv_dtype;
+
+typedef struct {
+    int64_t n_ctx; /* positions the KV cache holds; 0: the workspace's */
+    int32_t kv_dtype;
+} bnc_session_options;
+
+bnc_status bnc_session_new(bnc_workspace *workspace, const bnc_session_options *options, bnc_session **out,
+                           bnc_error *err);
+void bnc_session_free(bnc_session *session);
+int64_t bnc_session_n_ctx(const bnc_session *session);
+int64_t bnc_session_n_past(const bnc_session *session);
+uint64_t bnc_session_kv_bytes(const bnc_session *session);
+/* Forget every position from n_past on. */
+bnc_status bnc_session_rewind(bnc_session *session, int64_t n_past, bnc_error *err);
+/* Set the position to n_past and fill the cache below it with seeded noise: the cost of a deep context without its
+ * prefill. For benchmarks; the logits that follow mean nothing. */
+bnc_status bnc_session_fill_kv(bnc_session *session, int64_t n_past, uint64_t seed, bnc_error *err);
 
 /* ---- sampler ---- */
+
+typedef struct bnc_sampler bnc_sampler;
 
 typedef struct {
     float temperature;        /* 0: the most probable token */
@@ -278,6 +289,24 @@ void bnc_sampler_free(bnc_sampler *sampler);
 bnc_status bnc_sampler_accept(bnc_sampler *sampler, int32_t token, bnc_error *err);
 /* Draw from logits (n_vocab,). The drawn token is not accepted by itself. */
 int32_t bnc_sampler_sample(bnc_sampler *sampler, const float *logits);
+
+/* ---- eval ---- */
+
+/* What is asked of one session in an evaluation. */
+typedef struct {
+    bnc_session *session;
+    const int32_t *tokens; /* appended to the sequence */
+    int64_t n_tokens;      /* >= 1 */
+    float *logits;         /* (n_tokens, n_vocab) when all_logits, else (n_vocab,) of the last token; or NULL */
+    int32_t all_logits;
+    bnc_sampler *sampler; /* draws the next token; or NULL */
+    int32_t drawn;        /* that token; it is neither appended nor accepted by the sampler */
+} bnc_request;
+
+/* Evaluate 1 to n_seq requests of different sessions of the workspace together: their tokens share the passes over the
+ * weights, n_batch a pass in the order given, and each has the bits it would have alone. On failure every session is
+ * as it was before the call. */
+bnc_status bnc_eval(bnc_workspace *workspace, bnc_request *requests, int64_t n_requests, bnc_error *err);
 
 /* cdef end */
 

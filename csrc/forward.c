@@ -12,14 +12,13 @@
 
 /* One thread's view of one call. */
 typedef struct {
-    bnc_session *s;
+    bnc_workspace *ws;
     const bnc_model *m;
     const bnc_model_config *c;
     bnc_lane_memory *lane;
     int ith, nth;
-    const int32_t *tokens;
+    const bnc_row *row; /* (n_tokens,) */
     int64_t n_tokens;
-    bnc_wants wants;
 } worker;
 
 /* The chosen kernel, noted as having run. */
@@ -27,12 +26,12 @@ typedef struct {
 #define RUN0(w, op) RUN(w, op, 0)
 
 static void note(const worker *w, int op, int dtype) {
-    atomic_uchar *used = &w->s->used[op][dtype];
+    atomic_uchar *used = &w->ws->used[op][dtype];
     if (!atomic_load_explicit(used, memory_order_relaxed)) /* written once: the line is then shared by all */
         atomic_store_explicit(used, 1, memory_order_relaxed);
 }
 
-static void barrier(const worker *w) { bnc_threads_barrier(w->s->threads); }
+static void barrier(const worker *w) { bnc_threads_barrier(w->ws->threads); }
 
 /* ---- the parts of a layer ---- */
 
@@ -44,10 +43,10 @@ static void embed(const worker *w) {
     bnc_split(w->n_tokens, 1, w->ith, w->nth, &begin, &end);
     for (int64_t t = begin; t < end; t++) {
         RUN(w, dequantize, w->m->embd_dtype)
-        (w->m->token_embd + w->tokens[t] * row_bytes, 1, n_embd, 1.0f, w->s->x + t * n_embd);
-        float *rope = w->s->rope + t * 2 * half;
+        (w->m->token_embd + w->row[t].token * row_bytes, 1, n_embd, 1.0f, w->ws->x + t * n_embd);
+        float *rope = w->ws->rope + t * 2 * half;
         for (int64_t i = 0; i < half; i++) {
-            const float angle = (float)(w->s->n_past + t) * w->s->freqs[i];
+            const float angle = (float)w->row[t].pos * w->ws->freqs[i];
             rope[i] = (float)cos((double)angle);
             rope[half + i] = (float)sin((double)angle);
         }
@@ -56,7 +55,7 @@ static void embed(const worker *w) {
 
 /* act[t] = quantized rmsnorm(x[t]) * weight, for rows x (n_tokens, n). */
 static void norm_and_quantize(const worker *w, const float *x, const float *weight, int64_t n) {
-    const bnc_activations *act = &w->s->act;
+    const bnc_activations *act = &w->ws->act;
     const bnc_arrange_fn arrange = BNC_FN(w->m->kernels, arrange, w->c->dtype);
     const int64_t padded = bnc_round_up(n, BNC_Q8_PAD);
     int64_t begin, end;
@@ -90,8 +89,8 @@ static void matmul(const worker *w, const bnc_matrix *matrix, int64_t begin, int
         return;
     note(w, w->n_tokens == 1 ? BNC_OP_gemv : BNC_OP_gemm, w->c->dtype);
     note(w, BNC_OP_scale_i32, 0);
-    bnc_matmul_rows(w->m->kernels, w->c->dtype, matrix, begin, end, &w->s->act, w->n_tokens, mode, y, matrix->n_rows,
-                    w->lane->scratch, w->s->n_batch * BNC_MATMUL_ROWS);
+    bnc_matmul_rows(w->m->kernels, w->c->dtype, matrix, begin, end, &w->ws->act, w->n_tokens, mode, y, matrix->n_rows,
+                    w->lane->scratch, w->ws->n_batch * BNC_MATMUL_ROWS);
 }
 
 /* Several matrices on the same activations, as one region. */
@@ -107,7 +106,7 @@ static void matmuls(const worker *w, const bnc_matrix *const *matrices, float *c
 static void project(const worker *w, const bnc_matrix *matrix) {
     int64_t begin, end;
     bnc_split(matrix->n_rows, 4, w->ith, w->nth, &begin, &end);
-    matmul(w, matrix, begin, end, BNC_ACCUMULATE, w->s->x);
+    matmul(w, matrix, begin, end, BNC_ACCUMULATE, w->ws->x);
 }
 
 /* Rotate queries and keys; put keys and values into the cache. */
@@ -118,15 +117,17 @@ static void rotate_and_store(const worker *w, int64_t il) {
     bnc_split(w->n_tokens * (n_head + n_head_kv), 1, w->ith, w->nth, &begin, &end);
     for (int64_t i = begin; i < end; i++) {
         const int64_t t = i / (n_head + n_head_kv), h = i % (n_head + n_head_kv);
-        const float *rope = w->s->rope + t * 2 * half;
+        const float *rope = w->ws->rope + t * 2 * half;
         if (h < n_head) {
-            RUN0(w, rope)(w->s->q + (t * n_head + h) * hd, rope, rope + half, w->c->n_rot);
+            RUN0(w, rope)(w->ws->q + (t * n_head + h) * hd, rope, rope + half, w->c->n_rot);
             continue;
         }
-        const int64_t row = t * n_head_kv + h - n_head, pos = w->s->n_past + t;
-        RUN0(w, rope)(w->s->k + row * hd, rope, rope + half, w->c->n_rot);
-        RUN(w, quantize, w->s->kv_dtype)(w->s->k + row * hd, 1, hd, 1.0f, bnc_session_kv(w->s, il, 0, h - n_head, pos));
-        RUN(w, quantize, w->s->kv_dtype)(w->s->v + row * hd, 1, hd, 1.0f, bnc_session_kv(w->s, il, 1, h - n_head, pos));
+        const bnc_session *s = w->row[t].session;
+        const int64_t head_kv = h - n_head, pos = w->row[t].pos;
+        float *k = w->ws->k + (t * n_head_kv + head_kv) * hd, *v = w->ws->v + (t * n_head_kv + head_kv) * hd;
+        RUN0(w, rope)(k, rope, rope + half, w->c->n_rot);
+        RUN(w, quantize, s->kv_dtype)(k, 1, hd, 1.0f, bnc_session_kv(s, il, 0, head_kv, pos));
+        RUN(w, quantize, s->kv_dtype)(v, 1, hd, 1.0f, bnc_session_kv(s, il, 1, head_kv, pos));
     }
 }
 
@@ -137,31 +138,32 @@ static void rotate_and_store(const worker *w, int64_t il) {
  */
 static void attend_chunk(const worker *w, int64_t il, int64_t t, int64_t h, int64_t chunk) {
     const int64_t hd = w->c->n_embd_head, n_head = w->c->n_head, group = n_head / w->c->n_head_kv;
-    const int64_t begin = chunk * BNC_ATTN_CHUNK, end = bnc_min_i64(w->s->n_past + t + 1, begin + BNC_ATTN_CHUNK);
-    const uint8_t *k = bnc_session_kv(w->s, il, 0, h, begin), *v = bnc_session_kv(w->s, il, 1, h, begin);
+    const bnc_session *s = w->row[t].session;
+    const int64_t begin = chunk * BNC_ATTN_CHUNK, end = bnc_min_i64(w->row[t].pos + 1, begin + BNC_ATTN_CHUNK);
+    const uint8_t *k = bnc_session_kv(s, il, 0, h, begin), *v = bnc_session_kv(s, il, 1, h, begin);
     float *scores = w->lane->scores;
-    RUN(w, scores, w->s->kv_dtype)
-    (w->s->q + (t * n_head + h * group) * hd, (int)group, k, end - begin, hd, (float)(1.0 / sqrt((double)hd)), scores,
+    RUN(w, scores, s->kv_dtype)
+    (w->ws->q + (t * n_head + h * group) * hd, (int)group, k, end - begin, hd, (float)(1.0 / sqrt((double)hd)), scores,
      BNC_ATTN_CHUNK, v);
-    bnc_attn_part part = bnc_session_attn_part(w->s, t % BNC_ATTN_TOKENS, h, chunk);
+    bnc_attn_part part = bnc_workspace_attn_part(w->ws, t % BNC_ATTN_TOKENS, h, chunk);
     for (int64_t g = 0; g < group; g++)
         RUN0(w, exps)(scores + g * BNC_ATTN_CHUNK, end - begin, &part.max[g], &part.sum[g]);
-    RUN(w, mix, w->s->kv_dtype)(scores, BNC_ATTN_CHUNK, (int)group, v, end - begin, hd, part.y);
+    RUN(w, mix, s->kv_dtype)(scores, BNC_ATTN_CHUNK, (int)group, v, end - begin, hd, part.y);
 }
 
 /* attn of one token and head: the chunks' sums, brought to the largest maximum, in their order. */
 static void join_chunks(const worker *w, int64_t t, int64_t h, int64_t g) {
     const int64_t hd = w->c->n_embd_head, group = w->c->n_head / w->c->n_head_kv;
-    const int64_t n_chunks = bnc_ceil_div(w->s->n_past + t + 1, BNC_ATTN_CHUNK);
-    float *out = w->s->attn + (t * w->c->n_head + h * group + g) * hd;
+    const int64_t n_chunks = bnc_ceil_div(w->row[t].pos + 1, BNC_ATTN_CHUNK);
+    float *out = w->ws->attn + (t * w->c->n_head + h * group + g) * hd;
     float max = -INFINITY, sum = 0;
     for (int64_t c = 0; c < n_chunks; c++) {
-        const float m = bnc_session_attn_part(w->s, t % BNC_ATTN_TOKENS, h, c).max[g];
+        const float m = bnc_workspace_attn_part(w->ws, t % BNC_ATTN_TOKENS, h, c).max[g];
         max = m > max ? m : max;
     }
     memset(out, 0, (size_t)hd * sizeof(float));
     for (int64_t c = 0; c < n_chunks; c++) {
-        const bnc_attn_part part = bnc_session_attn_part(w->s, t % BNC_ATTN_TOKENS, h, c);
+        const bnc_attn_part part = bnc_workspace_attn_part(w->ws, t % BNC_ATTN_TOKENS, h, c);
         const float weight = bnc_exp(part.max[g] - max);
         sum += weight * part.sum[g];
         for (int64_t i = 0; i < hd; i++)
@@ -171,21 +173,36 @@ static void join_chunks(const worker *w, int64_t t, int64_t h, int64_t g) {
         out[i] /= sum;
 }
 
-/* attn[t] = softmax(q k / sqrt(n_embd_head)) v over the positions up to t's own, BNC_ATTN_TOKENS tokens at a time. Tokens
- * innermost: a chunk of keys and values stays in the cache for all of them. */
+/* Chunks that row t attends to. */
+static int64_t count_chunks(const worker *w, int64_t t) { return bnc_ceil_div(w->row[t].pos + 1, BNC_ATTN_CHUNK); }
+
+/* This thread's share of the chunks of rows [first, first + n), each once a key-value head. Tokens innermost: a chunk of
+ * keys and values stays in the cache for all tokens of its session. */
+static void attend_chunks(const worker *w, int64_t il, int64_t first, int64_t n) {
+    int64_t total = 0, most = 0, begin, end, index = 0;
+    for (int64_t t = first; t < first + n; t++) {
+        total += count_chunks(w, t);
+        most = bnc_max_i64(most, count_chunks(w, t));
+    }
+    bnc_split(w->c->n_head_kv * total, 1, w->ith, w->nth, &begin, &end);
+    for (int64_t h = 0; h < w->c->n_head_kv; h++)
+        for (int64_t chunk = 0; chunk < most; chunk++)
+            for (int64_t t = first; t < first + n; t++)
+                if (chunk < count_chunks(w, t)) {
+                    if (index >= begin && index < end)
+                        attend_chunk(w, il, t, h, chunk);
+                    index++;
+                }
+}
+
+/* attn[t] = softmax(q k / sqrt(n_embd_head)) v over the positions up to t's own, BNC_ATTN_TOKENS tokens at a time. */
 static void attend(const worker *w, int64_t il) {
     const int64_t n_head_kv = w->c->n_head_kv, group = w->c->n_head / n_head_kv;
     for (int64_t first = 0; first < w->n_tokens; first += BNC_ATTN_TOKENS) {
         const int64_t n = bnc_min_i64(BNC_ATTN_TOKENS, w->n_tokens - first);
-        const int64_t n_chunks = bnc_ceil_div(w->s->n_past + first + n, BNC_ATTN_CHUNK);
-        int64_t begin, end;
-        bnc_split(n_head_kv * n_chunks * n, 1, w->ith, w->nth, &begin, &end);
-        for (int64_t i = begin; i < end; i++) {
-            const int64_t t = first + i % n, chunk = i / n % n_chunks, h = i / n / n_chunks;
-            if (chunk * BNC_ATTN_CHUNK <= w->s->n_past + t)
-                attend_chunk(w, il, t, h, chunk);
-        }
+        attend_chunks(w, il, first, n);
         barrier(w);
+        int64_t begin, end;
         bnc_split(n * n_head_kv * group, 1, w->ith, w->nth, &begin, &end);
         for (int64_t i = begin; i < end; i++)
             join_chunks(w, first + i / group / n_head_kv, i / group % n_head_kv, i % group);
@@ -198,75 +215,87 @@ static void gate_and_up(const worker *w, const bnc_layer *l) {
     const int64_t n_ff = w->c->n_ff;
     int64_t begin, end;
     bnc_split(n_ff, 16, w->ith, w->nth, &begin, &end);
-    matmul(w, &l->ffn_gate, begin, end, BNC_STORE, w->s->gate);
-    matmul(w, &l->ffn_up, begin, end, BNC_STORE, w->s->up);
+    matmul(w, &l->ffn_gate, begin, end, BNC_STORE, w->ws->gate);
+    matmul(w, &l->ffn_up, begin, end, BNC_STORE, w->ws->up);
     const bnc_relu2_fn act = w->m->activation == BNC_OP_relu2 ? RUN0(w, relu2) : RUN0(w, silu);
     for (int64_t t = 0; t < w->n_tokens; t++) {
-        float *gate = w->s->gate + t * n_ff + begin;
-        act(gate, w->s->up + t * n_ff + begin, end - begin, gate);
+        float *gate = w->ws->gate + t * n_ff + begin;
+        act(gate, w->ws->up + t * n_ff + begin, end - begin, gate);
     }
 }
 
 static void layer(const worker *w, int64_t il) {
-    const bnc_session *s = w->s;
+    const bnc_workspace *ws = w->ws;
     const bnc_layer *l = &w->m->layer[il];
     const bnc_matrix *const qkv[] = {&l->attn_q, &l->attn_k, &l->attn_v};
-    float *const qkv_out[] = {s->q, s->k, s->v};
+    float *const qkv_out[] = {ws->q, ws->k, ws->v};
 
-    norm_and_quantize(w, s->x, l->attn_norm, w->c->n_embd);
+    norm_and_quantize(w, ws->x, l->attn_norm, w->c->n_embd);
     barrier(w);
     matmuls(w, qkv, qkv_out, 3);
     barrier(w);
     rotate_and_store(w, il);
     barrier(w);
     attend(w, il); /* ends with a barrier */
-    norm_and_quantize(w, s->attn, l->attn_sub_norm, w->c->n_head * w->c->n_embd_head);
+    norm_and_quantize(w, ws->attn, l->attn_sub_norm, w->c->n_head * w->c->n_embd_head);
     barrier(w);
     project(w, &l->attn_output);
     barrier(w);
-    norm_and_quantize(w, s->x, l->ffn_norm, w->c->n_embd);
+    norm_and_quantize(w, ws->x, l->ffn_norm, w->c->n_embd);
     barrier(w);
     gate_and_up(w, l);
     barrier(w);
-    norm_and_quantize(w, s->gate, l->ffn_sub_norm, w->c->n_ff);
+    norm_and_quantize(w, ws->gate, l->ffn_sub_norm, w->c->n_ff);
     barrier(w);
     project(w, &l->ffn_down);
     barrier(w);
 }
 
-/* The normed rows of the last n tokens, in place of x. */
-static float *final_norm(const worker *w, int64_t n) {
+/* Rows whose output is wanted, normed in place. */
+static void final_norm(const worker *w) {
     const int64_t n_embd = w->c->n_embd;
-    float *x = w->s->x + (w->n_tokens - n) * n_embd;
     int64_t begin, end;
-    bnc_split(n, 1, w->ith, w->nth, &begin, &end);
+    bnc_split(w->n_tokens, 1, w->ith, w->nth, &begin, &end);
     for (int64_t t = begin; t < end; t++)
-        RUN0(w, rms_norm)(x + t * n_embd, w->m->output_norm, n_embd, w->c->rms_eps, x + t * n_embd);
+        if (w->row[t].logits || w->row[t].screened) {
+            float *x = w->ws->x + t * n_embd;
+            RUN0(w, rms_norm)(x, w->m->output_norm, n_embd, w->c->rms_eps, x);
+        }
     barrier(w);
-    return x;
+}
+
+static int64_t count_logits(const bnc_row *row, int64_t n_rows) {
+    int64_t n = 0;
+    for (int64_t t = 0; t < n_rows; t++)
+        n += row[t].logits != NULL;
+    return n;
 }
 
 /* logits[t] = head . (rmsnorm(x[t]) * output_norm) in float32. A single token takes a thread's rows in one call, for as
  * many streams as the kernel likes; of several, a block of rows stays in the cache for all tokens. */
 static void head(const worker *w) {
-    const int64_t n_embd = w->c->n_embd, n_vocab = w->c->n_vocab, n = w->wants.n_logits;
+    const int64_t n_embd = w->c->n_embd, n = count_logits(w->row, w->n_tokens);
     const int64_t row_bytes = n_embd * bnc_model_element_bytes(w->c->head_dtype);
-    const float *x = final_norm(w, n);
     int64_t begin, end;
-    bnc_split(n_vocab, 16, w->ith, w->nth, &begin, &end);
+    bnc_split(w->c->n_vocab, 16, w->ith, w->nth, &begin, &end);
     const int64_t step = n == 1 ? end - begin : 32;
-    for (int64_t r = begin; r < end; r += step)
-        for (int64_t t = 0; t < n; t++)
-            RUN(w, head, w->c->head_dtype)
-    (w->m->head + r * row_bytes, bnc_min_i64(step, end - r), n_embd, x + t * n_embd, w->wants.logits + t * n_vocab + r);
+    for (int64_t r = begin; n && r < end; r += step)
+        for (int64_t t = 0; t < w->n_tokens; t++)
+            if (w->row[t].logits)
+                RUN(w, head, w->c->head_dtype)
+    (w->m->head + r * row_bytes, bnc_min_i64(step, end - r), n_embd, w->ws->x + t * n_embd, w->row[t].logits + r);
 }
 
 static void screened_head(const worker *w) {
-    const float *x = final_norm(w, 1);
-    note(w, BNC_OP_screen, 0);
-    note(w, BNC_OP_head, w->c->head_dtype);
-    bnc_screen_find(w->s->screen, w->s->threads, &w->s->screening, x, bnc_sampler_top(w->wants.sampler),
-                    w->wants.sampler, w->ith, w->nth);
+    for (int64_t t = 0; t < w->n_tokens; t++) {
+        const bnc_row *row = &w->row[t];
+        if (!row->screened)
+            continue;
+        note(w, BNC_OP_screen, 0);
+        note(w, BNC_OP_head, w->c->head_dtype);
+        bnc_screen_find(w->ws->screen, w->ws->threads, &w->ws->screening[row->seat], w->ws->x + t * w->c->n_embd,
+                        bnc_sampler_top(row->sampler), row->sampler, w->ith, w->nth);
+    }
 }
 
 /* ---- all of it ---- */
@@ -275,44 +304,44 @@ static void forward(void *arg, int ith, int nth) {
     worker w = *(const worker *)arg;
     w.ith = ith;
     w.nth = nth;
-    w.lane = &w.s->lane[ith];
+    w.lane = &w.ws->lane[ith];
     embed(&w);
     barrier(&w);
     for (int64_t il = 0; il < w.c->n_layer; il++)
         layer(&w, il);
-    if (w.wants.sampler)
-        screened_head(&w);
-    else if (w.wants.n_logits)
-        head(&w);
+    final_norm(&w);
+    head(&w);
+    screened_head(&w);
 }
 
-/* What this call read: every matrix once, an embedding row a token, the head once however many logits. */
-static void count_reads(bnc_session *s, int64_t n_tokens, const bnc_wants *wants) {
-    const bnc_model_config *c = &s->model->config;
+/* What this pass read: every matrix once, an embedding row a token, the head or the screen once however many tokens. */
+static void count_reads(bnc_workspace *ws, int64_t n_rows) {
+    const bnc_model_config *c = &ws->model->config;
     const uint64_t head_row = (uint64_t)(c->n_embd * bnc_model_element_bytes(c->head_dtype));
-    const uint64_t embd_row = (uint64_t)(c->n_embd * bnc_model_element_bytes(s->model->embd_dtype));
+    const uint64_t embd_row = (uint64_t)(c->n_embd * bnc_model_element_bytes(ws->model->embd_dtype));
     const uint64_t head = head_row * (uint64_t)c->n_vocab;
-    int64_t exact_rows = wants->n_logits ? c->n_vocab : 0;
+    int64_t exact_rows = count_logits(ws->row, n_rows) ? c->n_vocab : 0;
     uint64_t screened = 0;
-    if (wants->sampler) {
-        screened = bnc_screen_bytes(s->model);
-        for (int i = 0; i < bnc_threads_count(s->threads); i++)
-            exact_rows += s->screening.found[i].n + s->screening.n_scored[i];
+    for (int64_t t = 0; t < n_rows; t++) {
+        const bnc_row *row = &ws->row[t];
+        ws->reads.kv_bytes += (uint64_t)(row->pos + 1) * (row->session->kv_bytes / (uint64_t)row->session->n_ctx);
+        if (!row->screened)
+            continue;
+        screened = bnc_screen_bytes(ws->model);
+        for (int i = 0; i < bnc_threads_count(ws->threads); i++)
+            exact_rows += ws->screening[row->seat].found[i].n + ws->screening[row->seat].n_scored[i];
     }
-    s->reads.weight_bytes += s->model->bytes_per_token - head + (uint64_t)(n_tokens - 1) * embd_row + screened +
-                             (uint64_t)exact_rows * head_row;
-    s->reads.exact_rows += exact_rows;
-    const int64_t positions = n_tokens * s->n_past + n_tokens * (n_tokens + 1) / 2;
-    s->reads.kv_bytes += (uint64_t)positions * (s->kv_bytes / (uint64_t)s->n_ctx);
+    ws->reads.weight_bytes += ws->model->bytes_per_token - head + (uint64_t)(n_rows - 1) * embd_row + screened +
+                              (uint64_t)exact_rows * head_row;
+    ws->reads.exact_rows += exact_rows;
 }
 
-void bnc_forward(bnc_session *session, const int32_t *tokens, int64_t n_tokens, const bnc_wants *wants) {
-    worker w = {.s = session,
-                .m = session->model,
-                .c = &session->model->config,
-                .tokens = tokens,
-                .n_tokens = n_tokens,
-                .wants = *wants};
-    bnc_threads_run(session->threads, forward, &w);
-    count_reads(session, n_tokens, wants);
+void bnc_forward(bnc_workspace *workspace, int64_t n_rows) {
+    worker w = {.ws = workspace,
+                .m = workspace->model,
+                .c = &workspace->model->config,
+                .row = workspace->row,
+                .n_tokens = n_rows};
+    bnc_threads_run(workspace->threads, forward, &w);
+    count_reads(workspace, n_rows);
 }

@@ -1,21 +1,14 @@
 /*
- * forward.h - the transformer on a session.
+ * forward.h - the transformer on the rows of a workspace.
  */
 #ifndef BNC_FORWARD_H
 #define BNC_FORWARD_H
 
 #include "session.h"
 
-/* What an evaluation ends with: logits (n_logits, n_vocab) of the last n_logits tokens; or, with a sampler, the tokens that
- * it may draw after the last one, found with the session's screen and left in session->screening; or nothing. */
-typedef struct {
-    float *logits;
-    int64_t n_logits;
-    const bnc_sampler *sampler;
-} bnc_wants;
-
-/* Evaluate n_tokens (1 to n_batch) valid tokens at position n_past, which the caller advances afterwards; adds to
- * session->reads. */
-void bnc_forward(bnc_session *session, const int32_t *tokens, int64_t n_tokens, const bnc_wants *wants);
+/* Evaluate workspace->row[0, n_rows): tokens that are valid, of one session at consecutive positions in ascending order.
+ * Afterwards logits are where rows want them; the tokens that row->sampler may draw of a screened row are in
+ * screening[row->seat]. Adds to workspace->reads. */
+void bnc_forward(bnc_workspace *workspace, int64_t n_rows);
 
 #endif

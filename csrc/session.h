@@ -1,78 +1,25 @@
 /*
- * session.h - one sequence on a model: KV cache, activations, position, threads. All memory is allocated at creation.
+ * session.h - one sequence on a model: its KV cache and position. It is evaluated in a workspace, alone or together with
+ * others.
  */
 #ifndef BNC_SESSION_H
 #define BNC_SESSION_H
 
-#include "model.h"
-#include "screen.h"
-#include "threads.h"
-
-#include <stdatomic.h>
-
-/* What each thread needs for itself. */
-typedef struct {
-    float *row;       /* (the longest of n_embd, attention width, n_ff): a normed row before it is quantized */
-    int8_t *q;        /* (the same, padded): a quantized row before it is arranged */
-    float *scores;    /* (n_head / n_head_kv, BNC_ATTN_CHUNK) */
-    int32_t *scratch; /* (n_batch, BNC_MATMUL_ROWS) */
-} bnc_lane_memory;
-
-/* Attention is cut into chunks of positions, so that few heads still share the work and a chunk of keys or values stays in
- * the second-level cache (64 KiB of float16 for heads of 128); and is done for some tokens at a time, which bounds the
- * memory that the chunks' results take. */
-enum { BNC_ATTN_CHUNK = 256, BNC_ATTN_TOKENS = 16 };
-
-/* The result of one chunk for the queries that share a key-value head. */
-typedef struct {
-    float *y;         /* (n_head / n_head_kv, n_embd_head) */
-    float *max, *sum; /* (n_head / n_head_kv,) */
-} bnc_attn_part;
+#include "workspace.h"
 
 struct bnc_session {
-    const bnc_model *model;
-    bnc_threads *threads;
-    atomic_flag busy;
+    bnc_workspace *workspace;
     int32_t kv_dtype; /* BNC_DTYPE_f16 or BNC_DTYPE_f32 */
-    int64_t n_ctx, n_batch, n_past;
-    uint64_t kv_bytes, scratch_bytes;
-    const bnc_screen *screen; /* or NULL */
-    bnc_reads reads;
-    atomic_uchar used[BNC_OP_COUNT][BNC_DTYPE_COUNT]; /* kernels that have run */
-
-    void *memory; /* the one allocation that everything below points into */
-    size_t memory_bytes;
-    float *freqs;        /* (n_rot / 2,) rotation per position */
-    float *rope;         /* (n_batch, 2, n_rot / 2) cosines and sines */
-    float *x;            /* (n_batch, n_embd) the residual stream */
-    float *q, *k, *v;    /* (n_batch, n_head * n_embd_head), (n_batch, n_head_kv * n_embd_head) twice */
-    float *attn;         /* (n_batch, n_head * n_embd_head) */
-    float *attn_parts;   /* (tokens at a time, n_head_kv, chunks of n_ctx, n_head / n_head_kv, n_embd_head + 2) */
-    float *gate, *up;    /* (n_batch, n_ff) */
-    float *logits;       /* (n_vocab,) for sampling */
-    bnc_activations act; /* (n_batch, the longest row padded) */
-    bnc_screen_memory screening;
-    bnc_lane_memory *lane; /* (n_threads,) */
-    uint8_t *kv;           /* (n_layer, 2, n_head_kv, n_ctx, n_embd_head) of kv_dtype: keys, then values */
+    int64_t n_ctx, n_past;
+    uint64_t kv_bytes;
+    uint8_t *kv; /* (n_layer, 2, n_head_kv, n_ctx, n_embd_head) of kv_dtype: keys, then values */
 };
-
-/* One caller at a time: BNC_ERR_BUSY for a second one, BNC_ERR_FORKED in a child. Every entry is left again. */
-bnc_status bnc_session_enter(bnc_session *session, bnc_error *err);
-void bnc_session_leave(bnc_session *session);
 
 /* The cache row of head h at position pos; part 0: keys, 1: values. Rows of one head are adjacent. */
 BNC_INLINE uint8_t *bnc_session_kv(const bnc_session *s, int64_t il, int part, int64_t h, int64_t pos) {
-    const bnc_model_config *c = &s->model->config;
+    const bnc_model_config *c = &s->workspace->model->config;
     const int64_t row = (((il * 2 + part) * c->n_head_kv + h) * s->n_ctx + pos) * c->n_embd_head;
     return s->kv + row * (s->kv_dtype == BNC_DTYPE_f16 ? 2 : 4);
-}
-
-BNC_INLINE bnc_attn_part bnc_session_attn_part(const bnc_session *s, int64_t t, int64_t h, int64_t chunk) {
-    const bnc_model_config *c = &s->model->config;
-    const int64_t group = c->n_head / c->n_head_kv, n_chunks = bnc_ceil_div(s->n_ctx, BNC_ATTN_CHUNK);
-    float *y = s->attn_parts + ((t * c->n_head_kv + h) * n_chunks + chunk) * group * (c->n_embd_head + 2);
-    float *max = y + group * c->n_embd_head;
-    return (bnc_attn_part){y, max, max + group};
 }
 
 #endif

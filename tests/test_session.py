@@ -16,7 +16,7 @@ import bitnet_core.session as session_module
 from bitnet_core import ContextOverflowError, Model, SamplingParams, SessionBusyError
 from bitnet_core._lib import call, ffi, lib, new_error
 from bitnet_core.kernels import isa_levels
-from bitnet_core.session import _ids
+from bitnet_core.session import token_array
 
 GREEDY = SamplingParams(temperature=0.0, max_tokens=12)
 
@@ -301,12 +301,14 @@ def test_the_library_itself_refuses_a_second_caller(tmp_path):
     """Below Python's lock: of two threads that call into C at once, one is told so."""
     path = small_model(n_layer=8, n_ff=1024).write(tmp_path / "m.gguf")
     with Model.from_file(path, isa="scalar", n_threads=1) as model, model.session() as session:
+        workspace = session._workspace
         tokens = np.ones(60, np.int32)
         data = ffi.from_buffer("int32_t[]", tokens)
         codes = []
 
         def work():
-            codes.append(lib.bnc_session_eval(session.handle, data, tokens.size, ffi.NULL, 0, new_error()))
+            request = ffi.new("bnc_request *", {"session": session.handle, "tokens": data, "n_tokens": tokens.size})
+            codes.append(lib.bnc_eval(workspace.handle, request, 1, new_error()))
 
         threads = [threading.Thread(target=work) for _ in range(2)]
         for thread in threads:
@@ -357,7 +359,7 @@ def test_interrupted_calls_leave_no_half_state(session, monkeypatch):
 
 def test_the_callers_array_may_change_meanwhile():
     tokens = np.array([1, 2, 3], np.int32)
-    assert not np.shares_memory(_ids(tokens), tokens)
+    assert not np.shares_memory(token_array(tokens), tokens)
 
 
 def test_the_callers_float_mode_changes_nothing(model):

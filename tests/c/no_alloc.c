@@ -38,11 +38,15 @@ int main(int argc, char **argv) {
     bnc_error err;
     bnc_gguf *gguf;
     bnc_model *model;
-    bnc_session *session;
+    bnc_workspace *workspace;
+    bnc_session *session, *other;
     bnc_sampler *sampler;
     check(bnc_gguf_open(argv[1], &(bnc_gguf_options){.use_mmap = 1, .dtype_of_36 = -1}, &gguf, &err), &err);
     check(bnc_model_new(gguf, &(bnc_model_options){.kernels = bnc_kernels_get(-1)}, &model, &err), &err);
-    check(bnc_session_new(model, &(bnc_session_options){.n_batch = 8, .n_threads = 2}, &session, &err), &err);
+    const bnc_workspace_options options = {.n_batch = 8, .n_seq = 2, .n_threads = 2, .pin = 1};
+    check(bnc_workspace_new(model, &options, &workspace, &err), &err);
+    check(bnc_session_new(workspace, &(bnc_session_options){0}, &session, &err), &err);
+    check(bnc_session_new(workspace, &(bnc_session_options){0}, &other, &err), &err);
     const int64_t n_vocab = bnc_model_get_config(model)->n_vocab;
     check(bnc_sampler_new(n_vocab, &(bnc_sampling){0.7f, 50, 0.9f, 1.1f, 42}, &sampler, &err), &err);
     float *logits = malloc((size_t)(20 * n_vocab) * sizeof(float));
@@ -55,21 +59,26 @@ int main(int argc, char **argv) {
     int32_t tokens[20], token = 1;
     for (int i = 0; i < 20; i++)
         tokens[i] = i;
-    check(bnc_session_eval(session, tokens, 20, logits, 1, &err), &err);
-    check(bnc_session_eval(session, tokens, 1, logits, 0, &err), &err);
+    bnc_request request = {.session = session, .tokens = tokens, .n_tokens = 20, .logits = logits, .all_logits = 1};
+    check(bnc_eval(workspace, &request, 1, &err), &err);
+    bnc_request both[] = {{.session = session, .tokens = &token, .n_tokens = 1, .sampler = sampler},
+                          {.session = other, .tokens = tokens, .n_tokens = 7, .logits = logits}};
     for (int i = 0; i < 4; i++) {
-        check(bnc_session_sample(session, &token, 1, sampler, &token, &err), &err);
+        check(bnc_eval(workspace, both, 2, &err), &err);
+        token = both[0].drawn;
         check(bnc_sampler_accept(sampler, token, &err), &err);
     }
     check(bnc_session_rewind(session, 3, &err), &err);
     check(bnc_session_fill_kv(session, 30, 1, &err), &err);
-    const int32_t bad = -1;
-    if (bnc_session_eval(session, &bad, 1, logits, 0, &err) != BNC_ERR_ARGUMENT)
+    token = -1;
+    if (bnc_eval(workspace, both, 2, &err) != BNC_ERR_ARGUMENT)
         return 2;
     const long during = atomic_load(&n_calls);
 
     bnc_sampler_free(sampler);
+    bnc_session_free(other);
     bnc_session_free(session);
+    bnc_workspace_free(workspace);
     bnc_model_free(model);
     bnc_gguf_close(gguf);
     free(logits);
