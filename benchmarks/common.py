@@ -128,10 +128,8 @@ def samples(call, *, before=None, after=None, seconds=SECONDS, most=MOST, per=1.
     dict
         What asv takes for a list of measurements, with median, quartiles and significance.
     """
-    seconds = float(os.environ.get("BITNET_BENCH_SECONDS") or seconds)
-    found = []
-    begin = time.perf_counter()
-    while not found or (len(found) < most and time.perf_counter() - begin < seconds):
+
+    def timed():
         if before is not None:
             before()
         start = time.perf_counter()
@@ -139,8 +137,49 @@ def samples(call, *, before=None, after=None, seconds=SECONDS, most=MOST, per=1.
         end = time.perf_counter()
         if after is not None:
             after(result)
-        found.append(float(f"{(end - start) / per:.6g}"))
+        return (end - start) / per
+
+    return repeated(timed, seconds=seconds, most=most)
+
+
+def repeated(measure, *, seconds=SECONDS, most=MOST) -> dict:
+    """Call ``measure()``, which returns its value itself, as often as ``samples()`` would."""
+    seconds = float(os.environ.get("BITNET_BENCH_SECONDS") or seconds)
+    found = []
+    begin = time.perf_counter()
+    while not found or (len(found) < most and time.perf_counter() - begin < seconds):
+        found.append(float(f"{measure():.6g}"))
     return {"samples": found, "number": 1}
+
+
+def compared(rounds: int = 1):
+    """Mark a ``track_`` method that returns ``ratios()``; ``rounds`` as in ``sampled()``."""
+
+    def mark(function):
+        function.unit = "x"
+        function.rounds = rounds
+        return function
+
+    return mark
+
+
+def ratios(call, beside, *, seconds=2.0, most=15, per=1.0, per_beside=1.0) -> dict:
+    """Time ``call()`` and ``beside()`` in turn, and return the ratio of each two: what drifts moves both.
+
+    A first round warms up and is not counted. ``per`` and ``per_beside`` are what each does in a call, as in
+    ``samples()``.
+    """
+
+    def turn():
+        times = []
+        for function, amount in ((beside, per_beside), (call, per)):
+            start = time.perf_counter()
+            function()
+            times.append((time.perf_counter() - start) / amount)
+        return times[1] / times[0]
+
+    turn()
+    return repeated(turn, seconds=seconds, most=most)
 
 
 def quantile(measured: dict, q: float) -> float:

@@ -82,7 +82,8 @@ def _surroundings(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.
 
 
 def test_every_subject_is_there() -> None:
-    assert set(MODULES) == {"common", "canary", "footprint", "generate", "kernels", "load", "memory", "quant"}
+    files = {"common", "canary", "footprint", "generate", "kernels", "load", "memory", "quant", "roofline"}
+    assert set(MODULES) == files
     assert len(METHODS) > 15
 
 
@@ -107,7 +108,7 @@ def test_a_method_is_of_a_kind_that_works(cls: Any, name: str) -> None:
     method = getattr(cls, name)
     if name.startswith("track_"):
         unit = getattr(method, "unit", None) or getattr(cls, "unit", None)
-        assert unit in {"seconds", "bytes"}, "lower is better"
+        assert unit in {"seconds", "bytes", "x"}, "lower is better"
         assert ("rounds" in vars(method)) == (unit != "bytes"), "asv reads rounds of a track_ from the function alone"
 
 
