@@ -15,7 +15,7 @@
 #include <unistd.h>
 
 /* Longer than any step of a token waits for its slowest thread on an idle machine. Now and then the processor is offered to
- * others: with more threads than cores, the one that is waited for may need this very core. */
+ * others; with more threads than processors each time, for the thread that is waited for may need this very one. */
 enum { SPINS = 4000, SPINS_A_YIELD = 64 };
 
 /*
@@ -38,7 +38,7 @@ struct bnc_threads {
     bnc_threads_fn fn;
     void *arg;
     bool stop, pinned;
-    int nth;
+    int nth, spins_a_yield;
     pid_t pid;
 #if defined(__linux__)
     cpu_set_t first; /* the processor of thread 0 */
@@ -80,12 +80,12 @@ static void gate_open(gate *g) {
 }
 
 /* Wait until the generation is no longer seen. */
-static void gate_wait(gate *g, unsigned seen) {
+static void gate_wait(gate *g, unsigned seen, int spins_a_yield) {
     for (int i = 1; i <= SPINS; i++) {
         if (atomic_load_explicit(&g->generation, memory_order_acquire) != seen)
             return;
         cpu_relax();
-        if (i % SPINS_A_YIELD == 0)
+        if (i % spins_a_yield == 0)
             sched_yield();
     }
     pthread_mutex_lock(&g->lock);
@@ -104,7 +104,7 @@ void bnc_threads_barrier(bnc_threads *threads) {
         atomic_store(&threads->arrived, 0);
         gate_open(&threads->barrier);
     } else {
-        gate_wait(&threads->barrier, seen);
+        gate_wait(&threads->barrier, seen, threads->spins_a_yield);
     }
 }
 
@@ -113,7 +113,7 @@ static void *worker_main(void *arg) {
     bnc_threads *threads = self->threads;
     fesetenv(FE_DFL_ENV); /* a new thread has its creator's */
     for (unsigned seen = 0;; seen++) {
-        gate_wait(&threads->start, seen);
+        gate_wait(&threads->start, seen, threads->spins_a_yield);
         if (threads->stop)
             return NULL;
         threads->fn(threads->arg, self->ith, threads->nth);
@@ -197,6 +197,16 @@ void bnc_threads_run(bnc_threads *threads, bnc_threads_fn fn, void *arg) {
     unpin_caller(threads, &callers_processors);
 }
 
+/* That this process may use. */
+static int count_processors(void) {
+#if defined(__linux__)
+    cpu_set_t allowed;
+    if (sched_getaffinity(0, sizeof allowed, &allowed) == 0)
+        return CPU_COUNT(&allowed);
+#endif
+    return (int)sysconf(_SC_NPROCESSORS_ONLN);
+}
+
 static void stop_and_join(bnc_threads *threads, int n_started) {
     threads->stop = true;
     gate_open(&threads->start);
@@ -213,6 +223,7 @@ bnc_status bnc_threads_new(int nth, bnc_threads **out, bnc_error *err) {
         return bnc_error_nomem(err, bytes);
     memset(threads, 0, bytes);
     threads->nth = nth;
+    threads->spins_a_yield = nth > count_processors() ? 1 : SPINS_A_YIELD;
     threads->pid = getpid();
     gate_init(&threads->start);
     gate_init(&threads->barrier);
