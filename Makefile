@@ -10,7 +10,7 @@ export ONLY MACHINE
 PY := .venv/bin/python
 BOOTSTRAP := scripts/bootstrap
 C_SOURCES := $(wildcard csrc/*.c csrc/kernels/*.c)
-C_FILES := $(C_SOURCES) $(wildcard csrc/*.h csrc/kernels/*.h)
+C_FILES := $(C_SOURCES) $(wildcard csrc/*.h csrc/kernels/*.h tests/c/*.c benchmarks/*.c)
 CLANG_FORMAT := $(PY) -c 'import clang_format; clang_format.clang_format()'
 C_STRICT := -std=c11 -O2 -pthread -Wall -Wextra -Werror -Icsrc
 

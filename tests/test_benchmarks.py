@@ -11,6 +11,8 @@ import json
 import math
 import os
 import re
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -82,8 +84,8 @@ def _surroundings(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.
 
 
 def test_every_subject_is_there() -> None:
-    files = {"common", "canary", "footprint", "generate", "kernels", "load", "memory", "quant", "roofline"}
-    assert set(MODULES) == files
+    files = {"canary", "footprint", "generate", "instructions", "kernels", "load", "memory", "quant", "roofline"}
+    assert set(MODULES) == files | {"common"}
     assert len(METHODS) > 15
 
 
@@ -108,8 +110,10 @@ def test_a_method_is_of_a_kind_that_works(cls: Any, name: str) -> None:
     method = getattr(cls, name)
     if name.startswith("track_"):
         unit = getattr(method, "unit", None) or getattr(cls, "unit", None)
-        assert unit in {"seconds", "bytes", "x"}, "lower is better"
-        assert ("rounds" in vars(method)) == (unit != "bytes"), "asv reads rounds of a track_ from the function alone"
+        assert unit in {"seconds", "bytes", "x", "instructions"}, "lower is better"
+        assert ("rounds" in vars(method)) == (unit in {"seconds", "x"}), (
+            "asv reads rounds of a track_ from the function alone"
+        )
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
@@ -316,13 +320,67 @@ def test_the_page_cache_is_dropped(tmp_path: Path) -> None:
     assert common.resident_fraction(path) == 1.0
 
 
+# ---- instruction counts ----
+
+
+@pytest.mark.skipif(not shutil.which("valgrind"), reason="valgrind is not installed")
+def test_a_count_is_the_same_twice_and_sees_half_a_percent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """These sources twice, and a commit of them whose matrix product does a little more."""
+    callgrind = MODULES["instructions"].Callgrind
+    work = ("track_instructions", ("gemv i2_s", "scalar"))
+    monkeypatch.chdir(tmp_path)
+    first, second = run_once(callgrind, *work), run_once(callgrind, *work)
+    project = tmp_path / "project"
+    shutil.copytree(ROOT / "csrc", project / "csrc", ignore=shutil.ignore_patterns("__pycache__"))
+    matmul = project / "csrc" / "matmul.c"
+    text, begin = matmul.read_text(encoding="utf-8"), "static void i32_worker(void *arg, int ith, int nth) {"
+    assert text.count(begin) == 1
+    slower = text.replace(begin, begin + " for (volatile int64_t i = 0; i < 5000; i++) {}")
+    matmul.write_text(slower, encoding="utf-8")
+    monkeypatch.setenv("ASV_COMMIT", commit_all(project))
+    monkeypatch.setenv("ASV_CONF_DIR", str(project))
+    with monkeypatch.context() as patch:
+        patch.setitem(CACHES, callgrind, (callgrind().setup_cache(),))
+        planted = run_once(callgrind, *work)
+    assert first == second
+    assert 1.002 < planted / first < 1.005
+
+
+def commit_all(folder: Path) -> str:
+    git = ["git", "-C", str(folder), "-c", "user.name=a", "-c", "user.email=a@b"]
+    subprocess.run([*git, "init", "-q"], check=True)
+    subprocess.run([*git, "add", "csrc"], check=True)
+    subprocess.run([*git, "commit", "-qm", "x"], check=True)
+    return subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
+
+
+def test_what_cannot_be_counted_is_skipped_with_its_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    instructions = MODULES["instructions"]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ASV_COMMIT", "0" * 40)
+    monkeypatch.setenv("ASV_CONF_DIR", str(ROOT))
+    found = instructions.Callgrind().setup_cache()
+    assert found[0] == ""
+    assert ("git has no csrc of 00000000" in found[1]) or "is not installed" in found[1]
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delitem(CACHES, instructions.Callgrind, raising=False)
+    with pytest.raises(NotImplementedError, match="valgrind is not installed"):
+        run_once(instructions.Callgrind, "track_instructions", ("open", "scalar"))
+    del CACHES[instructions.Callgrind]
+
+
 # ---- every benchmark of the tiny model, once ----
+
+
+CACHES: dict[Any, tuple[Any]] = {}  # asv, too, makes them once a class
 
 
 def run_once(cls: Any, method: str, values: tuple[Any, ...]) -> Any:
     """What asv does with one combination of parameters."""
     benchmark = cls()
-    cache = (benchmark.setup_cache(),) if hasattr(cls, "setup_cache") else ()
+    if hasattr(cls, "setup_cache") and cls not in CACHES:
+        CACHES[cls] = (benchmark.setup_cache(),)
+    cache = CACHES.get(cls, ())
     if hasattr(cls, "setup"):
         benchmark.setup(*cache, *values)
     try:
@@ -337,6 +395,8 @@ def may_be_skipped(values: tuple[Any, ...]) -> bool:
     from bitnet_core import kernels
 
     isas = {value for value in values if value in common.ISAS}
+    if set(values) & set(MODULES["instructions"].WORKS) and not shutil.which("valgrind"):
+        return True
     return "cold" in values or common.all_threads() < 2 or bool(isas - set(kernels.isa_levels()))
 
 
