@@ -13,9 +13,12 @@
 #error "bitnet_core uses weights where they lie in little-endian files; big-endian machines are not supported"
 #endif
 
-/* clang fuses a * b + c into one rounding unless told; results must not depend on it. gcc with -std=c11 does not. */
+/* A compiler may fuse a * b + c into one rounding; results must not depend on it. clang obeys the pragma; gcc knows no
+ * pragma, but does not fuse when held to the letter of C11. */
 #if defined(__clang__)
 #pragma STDC FP_CONTRACT OFF
+#elif defined(__GNUC__) && !defined(__STRICT_ANSI__)
+#error "compile with -std=c11: under -std=gnu11 gcc fuses multiplications and additions"
 #endif
 
 #if defined(__x86_64__) || defined(_M_X64)

@@ -42,6 +42,17 @@ def model_file(tmp_path_factory):
     return small_model().write(tmp_path_factory.mktemp("c") / "model.gguf")
 
 
+def test_a_compiler_that_fuses_is_refused():
+    """gcc in its own dialect makes one rounding of a * b + c where the machine can: other bits, without a word."""
+    command = [compiler(), "-std=gnu11", "-fsyntax-only", f"-I{CSRC}", str(CSRC / "error.c")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode == 0:  # clang does not fuse under the pragma in base.h
+        version = subprocess.run([compiler(), "--version"], capture_output=True, text=True, check=True).stdout
+        assert "clang" in version
+    else:
+        assert "compile with -std=c11" in done.stderr
+
+
 def test_every_kernel_gives_the_bits_of_the_scalar_one(tmp_path):
     """Random data, awkward sizes, buffers that end at an unmapped page; one line a kernel."""
     out = run(build(tmp_path, "differential"), 1, 400)
