@@ -6,6 +6,8 @@
 #include <cpuid.h>
 #elif defined(BNC_AARCH64) && defined(__linux__)
 #include <sys/auxv.h>
+#elif defined(BNC_AARCH64) && defined(__APPLE__)
+#include <sys/sysctl.h>
 #endif
 
 static const char *const feature_names[] = {
@@ -67,6 +69,14 @@ static uint32_t detect(void) {
 
 #elif defined(BNC_AARCH64)
 
+#if defined(__APPLE__)
+static bool has(const char *name) {
+    int value = 0;
+    size_t size = sizeof value;
+    return sysctlbyname(name, &value, &size, NULL, 0) == 0 && value != 0;
+}
+#endif
+
 static uint32_t detect(void) {
     uint32_t bits = BNC_CPU_NEON; /* part of the base architecture */
 #if defined(__linux__)
@@ -75,7 +85,10 @@ static uint32_t detect(void) {
     if (getauxval(AT_HWCAP2) & (1u << 13)) /* HWCAP2_I8MM */
         bits |= BNC_CPU_I8MM;
 #elif defined(__APPLE__)
-    bits |= BNC_CPU_DOTPROD; /* every Apple processor that runs macOS */
+    if (has("hw.optional.arm.FEAT_DotProd"))
+        bits |= BNC_CPU_DOTPROD;
+    if (has("hw.optional.arm.FEAT_I8MM"))
+        bits |= BNC_CPU_I8MM;
 #endif
     return bits;
 }
