@@ -161,10 +161,10 @@ def synth(
     preset: Annotated[str, typer.Argument(help="tiny, 125m, 700m or 2b.", show_default=False)],
     out: Annotated[Path, typer.Argument(help="The GGUF file to write.", show_default=False)],
     *,
-    dtype: Annotated[str, typer.Option(help="Format of the matrices: i2_s or qk256.")] = "i2_s",
+    dtype: Annotated[str, typer.Option(help="Format of the matrices: i2_s, qk256, or tq2_0 for llama.cpp.")] = "i2_s",
     seed: Annotated[int, typer.Option(help="Same seed, same bytes.", min=0)] = 42,
     arch: Annotated[
-        str, typer.Option(help="GGUF architecture to declare: bitnet-b1.58, bitnet-25 or bitnet.")
+        str, typer.Option(help="GGUF architecture to declare: bitnet-b1.58, bitnet-25, or bitnet for llama.cpp.")
     ] = "bitnet-b1.58",
     force: Annotated[bool, typer.Option("--force", help="Replace OUT if it exists.")] = False,
 ) -> None:

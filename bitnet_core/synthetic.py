@@ -11,6 +11,7 @@ used. Each block of each tensor has its own stream, keyed by its name, so they c
 Magnitudes are chosen so that a forward pass stays of order 1 (variances below; a normalised input has variance 1):
 
 * ``i2_s``: y = sum of ne0 terms t*x*d with E[t^2] = 2/3, so the scale d = 1/sqrt(ne0 * 2/3) gives y variance 1.
+* ``tq2_0`` holds the values of ``i2_s``, but that each block of 256 has the scale as a float16.
 * ``qk256`` has no scale, E[code^2] = (4+1+1+4)/4 = 5/2; the norm in front of a matrix carries 1/sqrt(ne0 * 5/2).
 * The residual starts as an embedding row, deviation 1, and gains variance 1 twice a layer, so that token, attention
   and feed-forward network all have their say.
@@ -76,13 +77,15 @@ __all__ = [
 GENERATOR_VERSION = 1
 """Part of every cached file's name; goes up whenever the bytes of any preset change."""
 
-DTYPES = ("i2_s", "qk256")
-"""Formats a synthetic model can have its matrices in."""
+DTYPES = ("i2_s", "qk256", "tq2_0")
+"""Formats a synthetic model can have its matrices in; ``tq2_0`` is for llama.cpp, :class:`bitnet_core.Model` does not
+run it."""
 
 ARCHITECTURES = ("bitnet-b1.58", "bitnet-25", "bitnet")
 """Architectures that can be declared: those that :class:`bitnet_core.Model` runs."""
 
-_CACHED_NAMES = r"[0-9a-z]+-[0-9a-z_]+-seed[0-9]+-v[0-9]+\.gguf"  # what cached_path makes, of any version
+# What cached_path makes, of any version.
+_CACHED_NAMES = r"[0-9a-z]+-[0-9a-z_]+(-bitnet[-.0-9a-z]*)?-seed[0-9]+-v[0-9]+\.gguf"
 
 
 @dataclass(frozen=True)
@@ -122,11 +125,12 @@ PRESETS = {
 
 _RMS_EPS = 1e-5
 _ROPE_FREQ_BASE = 500000.0
-_FILE_TYPE = 40  # the one that goes with tensors of id 36
+_FILE_TYPES = {"i2_s": 40, "qk256": 40, "tq2_0": 37}  # those that go with tensors of id 36 and 35
 _LOGIT_DEVIATION = 3.0
 _NORM_JITTER = 0.1
-_BLOCK = 1 << 20  # bytes made at a time; a multiple of every element size
+_BLOCK = 1 << 20  # bytes made at a time, scales not counted; a multiple of every element size
 _I2_S_TAIL = 32  # scale and padding after the codes of a tensor
+_TQ2_0_CODES, _TQ2_0_BYTES = 64, 66  # of a block: without and with its float16 scale
 _CHAT_TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}{{ message['role'] | capitalize }}: {{ message['content'] | trim }}"
     "<|eot_id|>{% endfor %}{% if add_generation_prompt %}Assistant: {% endif %}"
@@ -141,12 +145,14 @@ class TensorLayout:
     dtype: str
     shape: tuple[int, ...]
     nbytes: int
-    magnitude: float  # f32: mean, but for the sign; f16: deviation; i2_s: scale; qk256: not used, codes are values
+    magnitude: float  # f32: mean, but for the sign; f16: deviation; i2_s, tq2_0: scale; qk256: not used
     random_signs: bool = False
 
     @property
     def code_bytes(self) -> int:
-        """Bytes without the tail that I2_S has."""
+        """Bytes without the tail that I2_S has, and the scales that TQ2_0 has."""
+        if self.dtype == "tq2_0":
+            return self.nbytes // _TQ2_0_BYTES * _TQ2_0_CODES
         return self.nbytes - (_I2_S_TAIL if self.dtype == "i2_s" else 0)
 
     @property
@@ -197,8 +203,9 @@ def write_model(
         The file; its folder must exist.
     preset : str
         A key of ``PRESETS``.
-    dtype : {"i2_s", "qk256"}
-        Format of the matrices; embeddings are F16 and norms F32, as in the published model.
+    dtype : {"i2_s", "qk256", "tq2_0"}
+        Format of the matrices; embeddings are F16 and norms F32, as in the published model. With the same seed, the
+        ternary values of "tq2_0" are those of "i2_s".
     seed : int
         Not negative. Same arguments, same bytes.
     arch : str
@@ -235,7 +242,14 @@ def write_model(
     return Path(path)
 
 
-def cached_model(preset: str, *, dtype: str = "i2_s", seed: int = 42, progress: Progress | None = None) -> Path:
+def cached_model(
+    preset: str,
+    *,
+    dtype: str = "i2_s",
+    seed: int = 42,
+    arch: str = "bitnet-b1.58",
+    progress: Progress | None = None,
+) -> Path:
     """Return a synthetic model in the cache folder, written on first use.
 
     The folder is ``BITNET_CACHE_DIR``, else the user's cache folder of this system. The file's name states all that
@@ -244,7 +258,7 @@ def cached_model(preset: str, *, dtype: str = "i2_s", seed: int = 42, progress: 
 
     Parameters
     ----------
-    preset, dtype, seed, progress
+    preset, dtype, seed, arch, progress
         As for :func:`write_model`; ``progress`` is not called when the file is there.
 
     Returns
@@ -252,18 +266,19 @@ def cached_model(preset: str, *, dtype: str = "i2_s", seed: int = 42, progress: 
     pathlib.Path
         The file, absolute.
     """
-    size = layout(preset, dtype, seed=seed).file_size
-    path = cached_path(preset, dtype=dtype, seed=seed)
+    size = layout(preset, dtype, seed=seed, arch=arch).file_size
+    path = cached_path(preset, dtype=dtype, seed=seed, arch=arch)
     if not _has_size(path, size):
         with locked_folder(path.parent, _CACHED_NAMES):
             if not _has_size(path, size):
-                write_model(path, preset, dtype=dtype, seed=seed, progress=progress)
+                write_model(path, preset, dtype=dtype, seed=seed, arch=arch, progress=progress)
     return path
 
 
-def cached_path(preset: str, *, dtype: str = "i2_s", seed: int = 42) -> Path:
+def cached_path(preset: str, *, dtype: str = "i2_s", seed: int = 42, arch: str = "bitnet-b1.58") -> Path:
     """Return where :func:`cached_model` keeps that model, whether or not it is there; absolute."""
-    return cache_dir().absolute() / f"{preset}-{dtype}-seed{seed}-v{GENERATOR_VERSION}.gguf"
+    kind = dtype if arch == "bitnet-b1.58" else f"{dtype}-{arch}"
+    return cache_dir().absolute() / f"{preset}-{kind}-seed{seed}-v{GENERATOR_VERSION}.gguf"
 
 
 def _has_size(path: Path, size: int) -> bool:
@@ -310,7 +325,7 @@ def _declare(writer: GGUFWriter, preset_name: str, dtype: str, seed: int, arch: 
         ("tokenizer.ggml.add_bos_token", True, "bool"),
         (f"{arch}.attention.layer_norm_rms_epsilon", _RMS_EPS, "f32"),
         (f"{arch}.rope.freq_base", _ROPE_FREQ_BASE, "f32"),
-        ("general.file_type", _FILE_TYPE, "u32"),
+        ("general.file_type", _FILE_TYPES[dtype], "u32"),
         ("tokenizer.ggml.model", "gpt2", "string"),
         ("tokenizer.ggml.pre", "llama-bpe", "string"),  # the published file lacks it, which misleads engines
         ("tokenizer.ggml.tokens", vocabulary.tokens, "[string]"),
@@ -342,7 +357,7 @@ def _tensors(preset: Preset, dtype: str) -> Iterator[TensorLayout]:
         return TensorLayout(name, dtype, shape, dtypes.nbytes(dtype, shape), magnitude)
 
     def norm(name: str, ne0: int) -> TensorLayout:
-        return tensor(name, "f32", (ne0,), 1.0 if dtype == "i2_s" else 1 / math.sqrt(ne0 * 5 / 2))
+        return tensor(name, "f32", (ne0,), 1 / math.sqrt(ne0 * 5 / 2) if dtype == "qk256" else 1.0)
 
     def matrix(name: str, n_rows: int, ne0: int) -> TensorLayout:
         return tensor(name, dtype, (n_rows, ne0), 1 / math.sqrt(ne0 * 2 / 3))
@@ -400,6 +415,14 @@ def _make_i2_s(_tensor: TensorLayout, bits: np.random.SFC64, nbytes: int) -> NDA
     return _look_up(_four_trits(), _draws(bits, nbytes))
 
 
+def _make_tq2_0(tensor: TensorLayout, bits: np.random.SFC64, nbytes: int) -> NDArray[np.uint8]:
+    """Return the trits of I2_S in blocks: a byte has its four fields in reverse order, and a scale follows each 256."""
+    blocks = np.empty((nbytes // _TQ2_0_CODES, _TQ2_0_BYTES), np.uint8)
+    blocks[:, :_TQ2_0_CODES] = _look_up(_four_trits_reversed(), _draws(bits, nbytes)).reshape(-1, _TQ2_0_CODES)
+    blocks[:, _TQ2_0_CODES:] = np.array([tensor.magnitude], "<f2").view(np.uint8)
+    return blocks.reshape(-1)
+
+
 def _make_qk256(_tensor: TensorLayout, bits: np.random.SFC64, nbytes: int) -> NDArray[np.uint8]:
     return _draws(bits, math.ceil(nbytes / 2)).view(np.uint8)[:nbytes]  # every code means something
 
@@ -409,6 +432,7 @@ _MAKERS: dict[str, Callable[[TensorLayout, np.random.SFC64, int], NDArray[np.uin
     "f16": _make_f16,
     "i2_s": _make_i2_s,
     "qk256": _make_qk256,
+    "tq2_0": _make_tq2_0,
 }
 
 
@@ -440,6 +464,12 @@ def _four_trits() -> NDArray[np.uint8]:
     codes = range(3)
     bytes81 = [a << 6 | b << 4 | c << 2 | d for a in codes for b in codes for c in codes for d in codes]
     return np.repeat(np.array(bytes81, np.uint8), np.diff(-(-np.arange(82) * 65536 // 81)))
+
+
+@functools.cache
+def _four_trits_reversed() -> NDArray[np.uint8]:
+    codes = _four_trits()
+    return ((codes & 3) << 6 | (codes >> 2 & 3) << 4 | (codes >> 4 & 3) << 2 | codes >> 6).astype(np.uint8)
 
 
 def _in_parallel(

@@ -10,6 +10,7 @@ from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 
+import gguf
 import numpy as np
 import pytest
 
@@ -21,6 +22,7 @@ from bitnet_core.synthetic import DTYPES, PRESETS, cached_model, cached_path, la
 SHA256 = {
     "i2_s": "59a045ed8fa0eeb54ec2f2a14913df01d878dc9949a0766530cbebac9d376986",
     "qk256": "89a9de626a19ffab33958a82bed3c18f0f8bddba5499dcd7a8a04073231ea036",
+    "tq2_0": "992045a623bb0839275e8df884c9260e085068ff0695c145112516cd821aa70f",
 }
 
 # The keys of microsoft/bitnet-b1.58-2B-4T-gguf in their order, where ? stands for the architecture.
@@ -50,6 +52,9 @@ PUBLISHED_KEYS = [
     "tokenizer.chat_template",
     "general.quantization_version",
 ]
+
+
+RUNNABLE = ("i2_s", "qk256")  # tq2_0 is for llama.cpp
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +126,7 @@ def test_tiny_file(tiny, dtype):
             {"bitnet_core.qk256"} if dtype == "qk256" else set()
         )
         assert meta["bitnet-b1.58.vocab_size"] == len(meta["tokenizer.ggml.tokens"]) == 512
-        assert meta["general.file_type"] == 40
+        assert meta["general.file_type"] == (37 if dtype == "tq2_0" else 40)
         assert meta["tokenizer.ggml.pre"] == "llama-bpe"
         assert meta["tokenizer.ggml.tokens"][meta["tokenizer.ggml.bos_token_id"]] == "<|begin_of_text|>"
         assert meta["tokenizer.ggml.tokens"][meta["tokenizer.ggml.eos_token_id"]] == "<|end_of_text|>"
@@ -149,6 +154,39 @@ def type_id(data, key):
     return int.from_bytes(data[at : at + 4], "little")
 
 
+def test_tq2_0_holds_the_values_of_i2_s(tiny):
+    """As the gguf package reads them: the same trits, the scale as near as a float16 comes; all else is equal."""
+    with GGUFReader(tiny["i2_s"]) as ours, GGUFReader(tiny["tq2_0"]) as theirs:
+        for info in ours.infos:
+            a, b = np.array(ours.tensors[info.name]), np.array(theirs.tensors[info.name])
+            if info.dtype == "i2_s":
+                assert theirs.info(info.name).dtype == "tq2_0"
+                a = dequantize(a, "i2_s", info.shape)
+                b = gguf.quants.dequantize(b.reshape(info.shape[0], -1), gguf.GGMLQuantizationType.TQ2_0)
+                assert np.array_equal(np.sign(a), np.sign(b))
+                assert np.array_equal(a.astype(np.float16), b.astype(np.float16))
+            else:
+                assert np.array_equal(a, b)
+
+
+def test_tq2_0_blocks_are_those_of_i2_s(monkeypatch):
+    """A tensor that is made in several pieces: each has the codes of the same piece in I2_S."""
+    monkeypatch.setattr(synthetic, "_BLOCK", 1 << 16)
+    ours, theirs = (
+        next(t for t in layout("125m", dtype).tensors if t.name == "blk.0.ffn_up.weight") for dtype in ("i2_s", "tq2_0")
+    )
+    assert theirs.n_blocks == ours.n_blocks == 6
+    pieces = [synthetic._make_block(theirs, 42, i) for i in range(6)]
+    assert sum(piece.size for piece in pieces) == theirs.nbytes
+    for i, piece in enumerate(pieces):
+        blocks = piece.reshape(-1, 66)
+        first, _, _, last = (blocks[:, :64] >> shift & 3 for shift in (6, 4, 2, 0))
+        codes = synthetic._make_block(ours, 42, i)[: 64 * len(blocks)].reshape(-1, 64)
+        assert np.array_equal(last, codes >> 6)
+        assert np.array_equal(first, codes & 3)
+        assert (blocks[:, 64:].copy().view("<f2") == np.float16(ours.magnitude)).all()
+
+
 def test_other_architecture(tmp_path):
     path = write_model(tmp_path / "x.gguf", "tiny", arch="bitnet")
     with Model.from_file(path) as model:
@@ -159,7 +197,7 @@ def test_other_architecture(tmp_path):
     ("arguments", "message"),
     [
         ({"preset": "3b"}, "preset '3b' is not one of: tiny, 125m, 700m, 2b"),
-        ({"preset": "tiny", "dtype": "f32"}, "dtype 'f32' is not one of: i2_s, qk256"),
+        ({"preset": "tiny", "dtype": "f32"}, "dtype 'f32' is not one of: i2_s, qk256, tq2_0"),
         ({"preset": "tiny", "seed": -1}, "seed must not be negative"),
     ],
 )
@@ -242,7 +280,7 @@ def test_distributions_qk256(tiny):
 # ---- what it computes ----
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("dtype", RUNNABLE)
 def test_forward_pass_is_sane(tiny, dtype):
     with Model.from_file(tiny[dtype], validate=True) as model, model.session() as session:
         assert model.config.dtype == dtype
@@ -311,7 +349,12 @@ def test_cached_file_of_another_size_is_replaced():
 
 def test_cached_models_are_kept_apart(cache):
     names = {cached_model("tiny", dtype=dtype, seed=seed).name for dtype in DTYPES for seed in (1, 2)}
-    assert len(names) == 4
+    for arch in synthetic.ARCHITECTURES:
+        path = cached_model("tiny", arch=arch)
+        names.add(path.name)
+        with GGUFReader(path) as reader:
+            assert reader.metadata["general.architecture"] == arch
+    assert len(names) == 2 * len(DTYPES) + 3
     assert {path.name for path in cache.iterdir()} == names
 
 
@@ -328,9 +371,10 @@ def test_processes_share_one_file(cache):
 def test_what_a_killed_writer_left_of_a_cached_model_is_removed(tmp_path, monkeypatch):
     pytest.importorskip("fcntl")
     monkeypatch.setenv("BITNET_CACHE_DIR", str(tmp_path))
-    mine, other = tmp_path / ".2b-qk256-seed7-v1.gguf.1234abcd.tmp", tmp_path / ".editor.tmp"
-    mine.touch()
-    other.touch()
+    mine = [tmp_path / f".{name}-seed7-v1.gguf.1234abcd.tmp" for name in ("2b-qk256", "2b-i2_s-bitnet-25")]
+    other = tmp_path / ".editor.tmp"
+    for file in (*mine, other):
+        file.touch()
     path = synthetic.cached_model("tiny")
     assert sorted(tmp_path.iterdir()) == sorted([path, other])
 
