@@ -2,7 +2,7 @@
 # Python is called by its relative path, since a folder's name may hold a space.
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help bench preview check-bench test test-isa lint format clean
+.PHONY: help bench preview check-bench peers test test-isa lint format clean
 
 # What users write goes through the environment, since it may hold quotes.
 export ONLY MACHINE
@@ -29,6 +29,10 @@ check-bench: ## try every benchmark of the tiny model once, saving nothing; fail
 	@$(BOOTSTRAP) bench
 	@$(PY) -m asv check --environment "existing:$$PWD/$(PY)"
 	@$(PY) scripts/bench.py --smoke $(if $(ONLY),--only "$$ONLY")
+
+peers: ## compare with llama-cpp-python on the same weights (8 minutes the first time, then 2; QUICK=1: a small model)
+	@$(BOOTSTRAP)
+	@$(PY) scripts/peers.py $(if $(filter-out 0,$(QUICK)),--quick) $(ARGS)
 
 test: ## run the test suite (ARGS='-k gguf -x')
 	@$(BOOTSTRAP) test
@@ -58,5 +62,5 @@ format: ## bring Python and C sources into the form that lint asks for
 	$(CLANG_FORMAT) -i $(C_FILES)
 
 clean: ## remove what was built and installed; measured results (.asv/results) stay
-	rm -rf .venv build *.egg-info bitnet_core/_native.c bitnet_core/_native*.so .asv/env .asv/html
+	rm -rf .venv .peers build *.egg-info bitnet_core/_native.c bitnet_core/_native*.so .asv/env .asv/html
 	rm -rf .pytest_cache .hypothesis .mypy_cache .ruff_cache
