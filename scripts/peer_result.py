@@ -15,6 +15,7 @@ TESTS = (*(f"prefill {n}" for n in PROMPTS), "decode")
 
 
 N_CHECK = 16  # tokens after each of which the logits are compared
+LARGEST_SPREAD = 1.3  # of one figure, largest by smallest round: a quiet machine stays below 1.1
 LEAST_COSINE = 0.98  # of the logits: the two engines round activations in different ways
 
 
@@ -48,6 +49,16 @@ class Result:
         pairs = zip(self.speeds[engine]["decode"], self.read_gb_s, strict=True)
         return statistics.median(bytes_per_token * speed / (1e9 * gb_s) for speed, gb_s in pairs)
 
+    def unsteady(self) -> list[str]:
+        """Whatever differed by more than LARGEST_SPREAD between rounds: then something else was running."""
+        series = {"read bandwidth": self.read_gb_s, "int8 peak": self.int8_peak_gmac_s}
+        series |= {f"{test} of {name}": self.speeds[name][test] for name in self.speeds for test in TESTS}
+        return [
+            f"{name} {number(min(samples))} to {number(max(samples))}"
+            for name, samples in series.items()
+            if max(samples) > LARGEST_SPREAD * min(samples)
+        ]
+
     def peak_fractions(self, test: str) -> list[float]:
         """Our int8 multiply-accumulates a second, by the peak of the same round."""
         pairs = zip(self.speeds[OURS][test], self.int8_peak_gmac_s, strict=True)
@@ -65,7 +76,7 @@ class Goal:
     unit: str  # after the number
     least: float | None  # None: for information
     samples: tuple[float, ...]
-    judged: bool
+    unjudged: str = ""  # why there is no verdict
 
     @property
     def value(self) -> float:
@@ -77,8 +88,8 @@ class Goal:
         """How the median stands to what is aimed at."""
         if self.least is None:
             return "for information"
-        if not self.judged:
-            return "not judged on this preset"
+        if self.unjudged:
+            return f"not judged, {self.unjudged}"
         return "ok" if self.value >= self.least else "missed"
 
     def line(self) -> str:
@@ -90,13 +101,13 @@ class Goal:
 
 def goals(result: Result) -> list[Goal]:
     """What is aimed at. 15 times the peer at prefill supposes AMX; without it a fraction of the int8 peak is."""
-    judged = result.preset == "2b"
+    unjudged = "it is for 2b" if result.preset != "2b" else "the machine was busy" if result.unsteady() else ""
     amx = "amx" in result.isa
     prefill, of_peak = result.ratios("prefill 512"), result.peak_fractions("prefill 512")
     return [
-        Goal(f"decode / {PEER}", "x", 3, tuple(result.ratios("decode")), judged),
-        Goal(f"prefill 512 / {PEER}", "x", 15 if amx else None, tuple(prefill), judged),
-        Goal("prefill 512 / int8 peak", "", None if amx else 0.6, tuple(of_peak), judged),
+        Goal(f"decode / {PEER}", "x", 3, tuple(result.ratios("decode")), unjudged),
+        Goal(f"prefill 512 / {PEER}", "x", 15 if amx else None, tuple(prefill), unjudged),
+        Goal("prefill 512 / int8 peak", "", None if amx else 0.6, tuple(of_peak), unjudged),
     ]
 
 
@@ -133,6 +144,7 @@ def notes(result: Result) -> list[str]:
         *(f"{name}: {engine['build']}" for name, engine in result.engines.items()),
         f"read bandwidth {read:.1f} GB/s, int8 peak {peak:,.0f} GMAC/s in the same rounds",
         *(goal.line() for goal in goals(result)),
+        *(f"the machine was busy, run it again when it is not: {what}" for what in result.unsteady()[:1]),
         f"logits after each of {N_CHECK} tokens: cosine >= {result.cosine:.4f}, the same best {result.same_best} times",
     ]
 
@@ -183,6 +195,7 @@ def as_json(result: Result) -> str:
             {"name": goal.name, "value": goal.value, "least": goal.least, "verdict": goal.verdict}
             for goal in goals(result)
         ],
+        "unsteady": result.unsteady(),
         "check": {"n_tokens": N_CHECK, "least_cosine": result.cosine, "same_best": result.same_best},
     }
     return json.dumps(record, indent=2)
