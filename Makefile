@@ -30,7 +30,7 @@ check-bench: ## try every benchmark of the tiny model once, saving nothing; fail
 	@$(PY) -m asv check --environment "existing:$$PWD/$(PY)"
 	@$(PY) scripts/bench.py --smoke $(if $(ONLY),--only "$$ONLY")
 
-peers: ## compare with llama-cpp-python on the same weights (8 minutes the first time, then 2; QUICK=1: a small model)
+peers: ## compare with llama-cpp-python on the same weights (2 minutes; the first time 5 more to compile; QUICK=1: a small model)
 	@$(BOOTSTRAP)
 	@$(PY) scripts/peers.py $(if $(filter-out 0,$(QUICK)),--quick) $(ARGS)
 

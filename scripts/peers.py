@@ -5,8 +5,8 @@ own (.peers/, pinned, some minutes). Both engines run a synthetic model of the a
 which has SiLU) with the same ternary weights and the same F16 embedding that serves as the head: in I2_S here, in TQ2_0
 there. The two files are kept in the cache folder (BITNET_CACHE_DIR).
 
-Each engine has a process of its own and stays loaded. After a warm-up every round measures the machine's read
-bandwidth and int8 peak, then each prompt and the decoding with one engine after the other. Figures are medians of the
+Each engine has a process of its own and stays loaded. After a warm-up every round measures the machine's int8 peak,
+each prompt, the machine's read bandwidth, and the decoding, one engine after the other. Figures are medians of the
 rounds, ratios medians of the rounds' own ratios.
 """
 
@@ -18,6 +18,7 @@ import json
 import math
 import os
 import signal
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -43,6 +44,7 @@ N_DECODE = 32
 N_START = 8  # tokens of the prompt that decoding continues
 SEED = 42
 READ_BYTES = 256 << 20  # more than one core's share of any last-level cache
+N_PROBES = 7  # of which the median counts: a single one, 0.05 s long, may meet anything
 SPARE_BYTES = 3 << 29  # working memory of both, beyond their files
 console = Console(stderr=True, highlight=False, soft_wrap=True)
 
@@ -201,9 +203,10 @@ def measure(peer_python: Path, files: dict[str, Path], options: argparse.Namespa
             engine.ask("prefill", ids=ids)
             engine.ask("decode", ids=ids[:N_START], n=2)
         for i in range(options.rounds):
-            result.read_gb_s.append(machine.read_gb_s())
             result.int8_peak_gmac_s.append(machine.int8_peak_gmac_s())
             for test, request, n in requests(ids):
+                if test == "decode":
+                    result.read_gb_s.append(machine.read_gb_s())
                 for engine in engines:
                     status.update(f"[bold]peers:[/bold] round {i + 1} of {options.rounds}: {test}, {engine.name}")
                     answer = engine.ask(**request)
@@ -290,13 +293,17 @@ class Machine:
 
     def read_gb_s(self) -> float:
         """Plain reads by all threads, 1e9 bytes a second."""
-        begin = time.perf_counter()
-        self._kernels.read_sum(self._buffer, n_threads=self._n_threads, repeat=8)
-        return 8 * READ_BYTES / (time.perf_counter() - begin) / 1e9
+        return 4 * READ_BYTES / statistics.median(self._read_seconds() for _ in range(N_PROBES)) / 1e9
 
     def int8_peak_gmac_s(self) -> float:
         """Multiply-accumulates from registers by all threads, 1e9 a second."""
-        return self._n_macs * self._n_threads / self._peak_seconds() / 1e9
+        seconds = statistics.median(self._peak_seconds() for _ in range(N_PROBES))
+        return self._n_macs * self._n_threads / seconds / 1e9
+
+    def _read_seconds(self) -> float:
+        begin = time.perf_counter()
+        self._kernels.read_sum(self._buffer, n_threads=self._n_threads, repeat=4)
+        return time.perf_counter() - begin
 
     def _peak_seconds(self) -> float:
         begin = time.perf_counter()
