@@ -131,50 +131,54 @@ static void rotate_and_store(const worker *w, int64_t il) {
     }
 }
 
+/* One piece of the work of attention: a token, a key-value head, a chunk of positions. */
+typedef struct {
+    int64_t t, h, chunk;
+} attn_item;
+
+static const uint8_t *chunk_of(const worker *w, int64_t il, int part, attn_item at) {
+    return bnc_session_kv(w->row[at.t].session, il, part, at.h, at.chunk * BNC_ATTN_CHUNK);
+}
+
 /*
  * Attention of one token and the queries of one key-value head over one chunk of positions, BNC_ATTN_CHUNK each from
  * position 0 on: y = sum of exp(score - max) v, and max and the sum of the exponentials. Where a chunk begins depends on
- * nothing but the position, so the result of a token does not depend on threads or blocks.
+ * nothing but the position, so the result of a token does not depend on threads or blocks. The values are fetched while
+ * the keys are read, and the keys of the next item while the values are.
  */
-static void attend_chunk(const worker *w, int64_t il, int64_t t, int64_t h, int64_t chunk) {
-    const int64_t hd = w->c->n_embd_head, n_head = w->c->n_head, group = n_head / w->c->n_head_kv;
-    const bnc_session *s = w->row[t].session;
-    const int64_t begin = chunk * BNC_ATTN_CHUNK, end = bnc_min_i64(w->row[t].pos + 1, begin + BNC_ATTN_CHUNK);
-    const uint8_t *k = bnc_session_kv(s, il, 0, h, begin), *v = bnc_session_kv(s, il, 1, h, begin);
+static void attend_chunk(const worker *w, int64_t il, attn_item at, attn_item next) {
+    const int64_t hd = w->c->n_embd_head, group = w->c->n_head / w->c->n_head_kv, head = at.h * group;
+    const int64_t n = bnc_min_i64(w->row[at.t].pos + 1 - at.chunk * BNC_ATTN_CHUNK, BNC_ATTN_CHUNK);
+    const int32_t kv_dtype = w->row[at.t].session->kv_dtype;
+    const uint8_t *k = chunk_of(w, il, 0, at), *v = chunk_of(w, il, 1, at);
     float *scores = w->lane->scores;
-    RUN(w, scores, s->kv_dtype)
-    (w->ws->q + (t * n_head + h * group) * hd, (int)group, k, end - begin, hd, (float)(1.0 / sqrt((double)hd)), scores,
+    RUN(w, scores, kv_dtype)
+    (w->ws->q + (at.t * w->c->n_head + head) * hd, (int)group, k, n, hd, (float)(1.0 / sqrt((double)hd)), scores,
      BNC_ATTN_CHUNK, v);
-    bnc_attn_part part = bnc_workspace_attn_part(w->ws, t % BNC_ATTN_TOKENS, h, chunk);
-    for (int64_t g = 0; g < group; g++)
-        RUN0(w, exps)(scores + g * BNC_ATTN_CHUNK, end - begin, &part.max[g], &part.sum[g]);
-    RUN(w, mix, s->kv_dtype)(scores, BNC_ATTN_CHUNK, (int)group, v, end - begin, hd, part.y);
-}
-
-/* attn of one token and head: the chunks' sums, brought to the largest maximum, in their order. */
-static void join_chunks(const worker *w, int64_t t, int64_t h, int64_t g) {
-    const int64_t hd = w->c->n_embd_head, group = w->c->n_head / w->c->n_head_kv;
-    const int64_t n_chunks = bnc_ceil_div(w->row[t].pos + 1, BNC_ATTN_CHUNK);
-    float *out = w->ws->attn + (t * w->c->n_head + h * group + g) * hd;
-    float max = -INFINITY, sum = 0;
-    for (int64_t c = 0; c < n_chunks; c++) {
-        const float m = bnc_workspace_attn_part(w->ws, t % BNC_ATTN_TOKENS, h, c).max[g];
-        max = m > max ? m : max;
+    for (int64_t g = 0; g < group; g++) {
+        const bnc_attn_parts parts = bnc_workspace_attn_parts(w->ws, at.t % BNC_ATTN_TOKENS, head + g);
+        RUN0(w, exps)(scores + g * BNC_ATTN_CHUNK, n, &parts.max[at.chunk], &parts.sum[at.chunk]);
     }
-    memset(out, 0, (size_t)hd * sizeof(float));
-    for (int64_t c = 0; c < n_chunks; c++) {
-        const bnc_attn_part part = bnc_workspace_attn_part(w->ws, t % BNC_ATTN_TOKENS, h, c);
-        const float weight = bnc_exp(part.max[g] - max);
-        sum += weight * part.sum[g];
-        for (int64_t i = 0; i < hd; i++)
-            out[i] += weight * part.y[g * hd + i];
-    }
-    for (int64_t i = 0; i < hd; i++)
-        out[i] /= sum;
+    float *y = bnc_workspace_attn_parts(w->ws, at.t % BNC_ATTN_TOKENS, head).y + at.chunk * hd;
+    RUN(w, mix, kv_dtype)
+    (scores, BNC_ATTN_CHUNK, (int)group, v, n, hd, y, bnc_workspace_attn_stride(w->ws), chunk_of(w, il, 0, next));
 }
 
 /* Chunks that row t attends to. */
 static int64_t count_chunks(const worker *w, int64_t t) { return bnc_ceil_div(w->row[t].pos + 1, BNC_ATTN_CHUNK); }
+
+/* attn of one token and head: the chunks' sums, brought to the largest maximum, in their order. */
+static void join_chunks(const worker *w, int64_t t, int64_t head) {
+    const int64_t hd = w->c->n_embd_head, n_chunks = count_chunks(w, t);
+    const bnc_attn_parts parts = bnc_workspace_attn_parts(w->ws, t % BNC_ATTN_TOKENS, head);
+    float *out = w->ws->attn + (t * w->c->n_head + head) * hd, *weight = parts.max, max, unused, sum = 0;
+    RUN0(w, exps)(weight, n_chunks, &max, &unused);
+    RUN(w, mix, BNC_DTYPE_f32)(weight, n_chunks, 1, (const uint8_t *)parts.y, n_chunks, hd, out, hd, NULL);
+    for (int64_t c = 0; c < n_chunks; c++)
+        sum += weight[c] * parts.sum[c];
+    for (int64_t i = 0; i < hd; i++)
+        out[i] /= sum;
+}
 
 /* This thread's share of the chunks of rows [first, first + n), each once a key-value head. Tokens innermost: a chunk of
  * keys and values stays in the cache for all tokens of its session. */
@@ -185,27 +189,32 @@ static void attend_chunks(const worker *w, int64_t il, int64_t first, int64_t n)
         most = bnc_max_i64(most, count_chunks(w, t));
     }
     bnc_split(w->c->n_head_kv * total, 1, w->ith, w->nth, &begin, &end);
+    attn_item last = {0};
     for (int64_t h = 0; h < w->c->n_head_kv; h++)
         for (int64_t chunk = 0; chunk < most; chunk++)
-            for (int64_t t = first; t < first + n; t++)
-                if (chunk < count_chunks(w, t)) {
-                    if (index >= begin && index < end)
-                        attend_chunk(w, il, t, h, chunk);
-                    index++;
-                }
+            for (int64_t t = first; t < first + n; t++) {
+                if (chunk >= count_chunks(w, t) || index++ < begin || index > end)
+                    continue;
+                const attn_item at = {t, h, chunk};
+                if (index - 1 > begin)
+                    attend_chunk(w, il, last, at);
+                last = at;
+            }
+    if (begin < end)
+        attend_chunk(w, il, last, last);
 }
 
 /* attn[t] = softmax(q k / sqrt(n_embd_head)) v over the positions up to t's own, BNC_ATTN_TOKENS tokens at a time. */
 static void attend(const worker *w, int64_t il) {
-    const int64_t n_head_kv = w->c->n_head_kv, group = w->c->n_head / n_head_kv;
+    const int64_t n_head = w->c->n_head;
     for (int64_t first = 0; first < w->n_tokens; first += BNC_ATTN_TOKENS) {
         const int64_t n = bnc_min_i64(BNC_ATTN_TOKENS, w->n_tokens - first);
         attend_chunks(w, il, first, n);
         barrier(w);
         int64_t begin, end;
-        bnc_split(n * n_head_kv * group, 1, w->ith, w->nth, &begin, &end);
+        bnc_split(n * n_head, 1, w->ith, w->nth, &begin, &end);
         for (int64_t i = begin; i < end; i++)
-            join_chunks(w, first + i / group / n_head_kv, i / group % n_head_kv, i % group);
+            join_chunks(w, first + i / n_head, i % n_head);
         barrier(w);
     }
 }

@@ -36,11 +36,11 @@ typedef struct {
  * memory that the chunks' results take. */
 enum { BNC_ATTN_CHUNK = 256, BNC_ATTN_TOKENS = 16 };
 
-/* The result of one chunk for the queries that share a key-value head. */
+/* The results of the chunks for one token and head. */
 typedef struct {
-    float *y;         /* (n_head / n_head_kv, n_embd_head) */
-    float *max, *sum; /* (n_head / n_head_kv,) */
-} bnc_attn_part;
+    float *y;         /* (chunks of n_ctx, n_embd_head) */
+    float *max, *sum; /* (chunks of n_ctx,) */
+} bnc_attn_parts;
 
 struct bnc_workspace {
     const bnc_model *model;
@@ -53,16 +53,16 @@ struct bnc_workspace {
 
     void *memory; /* the one allocation that everything below points into */
     size_t memory_bytes;
-    bnc_row *row;        /* (n_batch,) */
-    float *freqs;        /* (n_rot / 2,) rotation per position */
-    float *rope;         /* (n_batch, 2, n_rot / 2) cosines and sines */
-    float *x;            /* (n_batch, n_embd) the residual stream */
-    float *q, *k, *v;    /* (n_batch, n_head * n_embd_head), (n_batch, n_head_kv * n_embd_head) twice */
-    float *attn;         /* (n_batch, n_head * n_embd_head) */
-    float *attn_parts;   /* (tokens at a time, n_head_kv, chunks of n_ctx, n_head / n_head_kv, n_embd_head + 2) */
-    float *gate, *up;    /* (n_batch, n_ff) */
-    float *logits;       /* (n_seq, n_vocab) for sampling */
-    bnc_activations act; /* (n_batch, the longest row padded) */
+    bnc_row *row;                 /* (n_batch,) */
+    float *freqs;                 /* (n_rot / 2,) rotation per position */
+    float *rope;                  /* (n_batch, 2, n_rot / 2) cosines and sines */
+    float *x;                     /* (n_batch, n_embd) the residual stream */
+    float *q, *k, *v;             /* (n_batch, n_head * n_embd_head), (n_batch, n_head_kv * n_embd_head) twice */
+    float *attn;                  /* (n_batch, n_head * n_embd_head) */
+    float *attn_parts;            /* (tokens at a time, n_head, chunks of n_ctx, n_embd_head + 2) */
+    float *gate, *up;             /* (n_batch, n_ff) */
+    float *logits;                /* (n_seq, n_vocab) for sampling */
+    bnc_activations act;          /* (n_batch, the longest row padded) */
     bnc_screen_memory *screening; /* (n_seq,) */
     bnc_lane_memory *lane;        /* (n_threads,) */
 };
@@ -71,12 +71,17 @@ struct bnc_workspace {
 bnc_status bnc_workspace_enter(bnc_workspace *workspace, bnc_error *err);
 void bnc_workspace_leave(bnc_workspace *workspace);
 
-BNC_INLINE bnc_attn_part bnc_workspace_attn_part(const bnc_workspace *ws, int64_t t, int64_t h, int64_t chunk) {
-    const bnc_model_config *c = &ws->model->config;
-    const int64_t group = c->n_head / c->n_head_kv, n_chunks = bnc_ceil_div(ws->n_ctx, BNC_ATTN_CHUNK);
-    float *y = ws->attn_parts + ((t * c->n_head_kv + h) * n_chunks + chunk) * group * (c->n_embd_head + 2);
-    float *max = y + group * c->n_embd_head;
-    return (bnc_attn_part){y, max, max + group};
+/* The results of a head of token t lie together, the next head's bnc_workspace_attn_stride floats on. */
+BNC_INLINE int64_t bnc_workspace_attn_stride(const bnc_workspace *ws) {
+    return bnc_ceil_div(ws->n_ctx, BNC_ATTN_CHUNK) * (ws->model->config.n_embd_head + 2);
+}
+
+/* Of token t of those that are done at a time. */
+BNC_INLINE bnc_attn_parts bnc_workspace_attn_parts(const bnc_workspace *ws, int64_t t, int64_t head) {
+    const int64_t n_chunks = bnc_ceil_div(ws->n_ctx, BNC_ATTN_CHUNK);
+    float *y = ws->attn_parts + (t * ws->model->config.n_head + head) * bnc_workspace_attn_stride(ws);
+    float *max = y + n_chunks * ws->model->config.n_embd_head;
+    return (bnc_attn_parts){y, max, max + n_chunks};
 }
 
 #endif

@@ -70,7 +70,7 @@ enum { QUERIES = 2, ROWS = 2, MIX_QUERIES = 4 };
 #define MIX(type, bytes)                                                                                             \
     /* y[g][0 .. BNC_LANES) of n_queries <= MIX_QUERIES queries. */                                                  \
     BNC_INLINE void mix_tile_##type(const float *p, int64_t p_stride, int n_queries, const uint8_t *v, int64_t n,    \
-                                    int64_t ne0, float *y) {                                                         \
+                                    int64_t ne0, float *y, int64_t y_stride) {                                       \
         bnc_lanes sum[MIX_QUERIES];                                                                                  \
         BNC_UNROLL                                                                                                   \
         for (int g = 0; g < n_queries; g++)                                                                          \
@@ -85,28 +85,29 @@ enum { QUERIES = 2, ROWS = 2, MIX_QUERIES = 4 };
         }                                                                                                            \
         BNC_UNROLL                                                                                                   \
         for (int g = 0; g < n_queries; g++)                                                                          \
-            bnc_store_lanes_neon(y + g * ne0, sum[g]);                                                               \
+            bnc_store_lanes_neon(y + g * y_stride, sum[g]);                                                          \
     }                                                                                                                \
     BNC_INLINE void mix_queries_##type(const float *p, int64_t p_stride, int n_queries, const uint8_t *v, int64_t n, \
-                                       int64_t ne0, float *y) {                                                      \
+                                       int64_t ne0, float *y, int64_t y_stride) {                                    \
         int64_t i = 0;                                                                                               \
         for (; i + BNC_LANES <= ne0; i += BNC_LANES)                                                                 \
-            mix_tile_##type(p, p_stride, n_queries, v + i * (bytes), n, ne0, y + i);                                 \
+            mix_tile_##type(p, p_stride, n_queries, v + i * (bytes), n, ne0, y + i, y_stride);                       \
         for (; i < ne0; i++)                                                                                         \
             for (int g = 0; g < n_queries; g++) {                                                                    \
                 float sum = 0;                                                                                       \
                 for (int64_t j = 0; j < n; j++)                                                                      \
                     sum += p[g * p_stride + j] * bnc_element_##type(v, j * ne0 + i);                                 \
-                y[g * ne0 + i] = sum;                                                                                \
+                y[g * y_stride + i] = sum;                                                                           \
             }                                                                                                        \
     }                                                                                                                \
     void bnc_mix_##type##_neon(const float *p, int64_t p_stride, int n_group, const uint8_t *v, int64_t n,           \
-                               int64_t ne0, float *y) {                                                              \
+                               int64_t ne0, float *y, int64_t y_stride, const uint8_t *next) {                       \
+        (void)next;                                                                                                  \
         int g = 0;                                                                                                   \
         for (; g + MIX_QUERIES <= n_group; g += MIX_QUERIES)                                                         \
-            mix_queries_##type(p + g * p_stride, p_stride, MIX_QUERIES, v, n, ne0, y + g * ne0);                     \
+            mix_queries_##type(p + g * p_stride, p_stride, MIX_QUERIES, v, n, ne0, y + g * y_stride, y_stride);      \
         for (; g < n_group; g++)                                                                                     \
-            mix_queries_##type(p + g * p_stride, p_stride, 1, v, n, ne0, y + g * ne0);                               \
+            mix_queries_##type(p + g * p_stride, p_stride, 1, v, n, ne0, y + g * y_stride, y_stride);                \
     }
 
 SCORES(f32, 4)

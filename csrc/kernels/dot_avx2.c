@@ -102,9 +102,10 @@ enum { ROWS = 4, PREFETCH = 1024 };
         }                                                                                                           \
     }                                                                                                               \
     BNC_AVX2 void bnc_mix_##type##_avx2(const float *p, int64_t p_stride, int n_group, const uint8_t *v, int64_t n, \
-                                        int64_t ne0, float *y) {                                                    \
+                                        int64_t ne0, float *y, int64_t y_stride, const uint8_t *next) {             \
+        (void)next;                                                                                                 \
         for (int g = 0; g < n_group; g++)                                                                           \
-            mix_one_##type(p + g * p_stride, v, n, ne0, y + g * ne0);                                               \
+            mix_one_##type(p + g * p_stride, v, n, ne0, y + g * y_stride);                                          \
     }
 
 DOT_ROWS(f32)

@@ -28,13 +28,14 @@
                 y[g * y_stride + j] = dot_##type(k + j * ne0 * (bytes), x + g * ne0, ne0) * scale;           \
     }                                                                                                        \
     void bnc_mix_##type##_scalar(const float *p, int64_t p_stride, int n_group, const uint8_t *v, int64_t n, \
-                                 int64_t ne0, float *y) {                                                    \
-        for (int64_t i = 0; i < n_group * ne0; i++)                                                          \
-            y[i] = 0;                                                                                        \
-        for (int g = 0; g < n_group; g++)                                                                    \
+                                 int64_t ne0, float *y, int64_t y_stride, const uint8_t *next) {             \
+        (void)next;                                                                                          \
+        for (int g = 0; g < n_group; g++, p += p_stride, y += y_stride) {                                    \
+            memset(y, 0, (size_t)ne0 * sizeof(float));                                                       \
             for (int64_t j = 0; j < n; j++)                                                                  \
                 for (int64_t i = 0; i < ne0; i++)                                                            \
-                    y[g * ne0 + i] += p[g * p_stride + j] * bnc_element_##type(v, j * ne0 + i);              \
+                    y[i] += p[j] * bnc_element_##type(v, j * ne0 + i);                                       \
+        }                                                                                                    \
     }
 
 DOT(f32)

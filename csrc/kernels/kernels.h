@@ -59,39 +59,42 @@ typedef struct {
  * scores      y[g][j] = (sum over i of x[g][i] * k[j][i]) * scale, by lanes, for n_group queries x (n_group, ne0) that share n
  *             rows of keys; rows of y are y_stride apart. next is what will be read after the keys, and as long: it may
  *             be fetched ahead.
- * mix         y[g][i] = sum over j of p[g][j] * v[j][i], j ascending; rows of p are p_stride apart, of y ne0.
+ * mix         y[g][i] = sum over j of p[g][j] * v[j][i], j ascending; rows of p are p_stride apart, of y y_stride; next as
+ *             in scores.
  * screen      rows of a 4-bit head (screen_layout.h) times an activation: sums[r] = the sum over lanes of (dot - offset) * step, and
  *             energies[r] = the sum over lanes of step^2 * energy.
  * screen_encode  a row of such a head from n_stripes * 512 floats, and the dither of each column.
  * int8_peak   n_macs (a multiple of BNC_INT8_PEAK_STEP) multiply-accumulates of int8 from registers.
  */
-#define BNC_OPS(OP)                                                                                                    \
-    OP(quantize, void, (const float *x, int64_t n_rows, int64_t ne0, float scale, uint8_t *out))                       \
-    OP(dequantize, void, (const uint8_t *in, int64_t n_rows, int64_t ne0, float scale, float *x))                      \
-    OP(scan, int64_t, (const uint8_t *in, int64_t nbytes))                                                             \
-    OP(measure, void, (const float *x, int64_t n, bnc_magnitudes *out))                                                \
-    OP(arrange, void, (const int8_t *q, int64_t n_padded, int8_t *out))                                                \
-    OP(gemv, void, (const uint8_t *w, int64_t n_rows, int64_t ne0, const int8_t *q, int32_t q_sum, int32_t *y))        \
-    OP(gemm, void,                                                                                                     \
-       (const uint8_t *w, int64_t n_rows, int64_t ne0, const int8_t *q, int64_t q_stride, const int32_t *q_sum,        \
-        int64_t n_tokens, int32_t *y, int64_t y_stride))                                                               \
-    OP(head, void, (const uint8_t *w, int64_t n_rows, int64_t ne0, const float *x, float *y))                          \
-    OP(rms_norm, void, (const float *x, const float *weight, int64_t n, float eps, float *y))                          \
-    OP(q8, void, (const float *x, int64_t n, int64_t n_padded, int8_t *q, float *s, int32_t *q_sum))                   \
-    OP(scale_i32, void, (const int32_t *x, int64_t n, float s, float d, float *y))                                     \
-    OP(exps, void, (float *x, int64_t n, float *max, float *sum))                                                      \
-    OP(rope, void, (float *x, const float *cosines, const float *sines, int64_t n_rot))                                \
-    OP(relu2, void, (const float *gate, const float *up, int64_t n, float *y))                                         \
-    OP(silu, void, (const float *gate, const float *up, int64_t n, float *y))                                          \
-    OP(add, void, (const float *x, int64_t n, float *y))                                                               \
-    OP(scores, void,                                                                                                   \
-       (const float *x, int n_group, const uint8_t *k, int64_t n, int64_t ne0, float scale, float *y,                  \
-        int64_t y_stride, const uint8_t *next))                                                                        \
-    OP(mix, void, (const float *p, int64_t p_stride, int n_group, const uint8_t *v, int64_t n, int64_t ne0, float *y)) \
-    OP(screen, void,                                                                                                   \
-       (const uint8_t *w, int64_t n_rows, int64_t n_stripes, const bnc_screen_stripe *x, float *sums,                  \
-        float *energies))                                                                                              \
-    OP(screen_encode, void, (const float *w, const float *dither, int64_t n_stripes, uint8_t *out))                    \
+#define BNC_OPS(OP)                                                                                             \
+    OP(quantize, void, (const float *x, int64_t n_rows, int64_t ne0, float scale, uint8_t *out))                \
+    OP(dequantize, void, (const uint8_t *in, int64_t n_rows, int64_t ne0, float scale, float *x))               \
+    OP(scan, int64_t, (const uint8_t *in, int64_t nbytes))                                                      \
+    OP(measure, void, (const float *x, int64_t n, bnc_magnitudes *out))                                         \
+    OP(arrange, void, (const int8_t *q, int64_t n_padded, int8_t *out))                                         \
+    OP(gemv, void, (const uint8_t *w, int64_t n_rows, int64_t ne0, const int8_t *q, int32_t q_sum, int32_t *y)) \
+    OP(gemm, void,                                                                                              \
+       (const uint8_t *w, int64_t n_rows, int64_t ne0, const int8_t *q, int64_t q_stride, const int32_t *q_sum, \
+        int64_t n_tokens, int32_t *y, int64_t y_stride))                                                        \
+    OP(head, void, (const uint8_t *w, int64_t n_rows, int64_t ne0, const float *x, float *y))                   \
+    OP(rms_norm, void, (const float *x, const float *weight, int64_t n, float eps, float *y))                   \
+    OP(q8, void, (const float *x, int64_t n, int64_t n_padded, int8_t *q, float *s, int32_t *q_sum))            \
+    OP(scale_i32, void, (const int32_t *x, int64_t n, float s, float d, float *y))                              \
+    OP(exps, void, (float *x, int64_t n, float *max, float *sum))                                               \
+    OP(rope, void, (float *x, const float *cosines, const float *sines, int64_t n_rot))                         \
+    OP(relu2, void, (const float *gate, const float *up, int64_t n, float *y))                                  \
+    OP(silu, void, (const float *gate, const float *up, int64_t n, float *y))                                   \
+    OP(add, void, (const float *x, int64_t n, float *y))                                                        \
+    OP(scores, void,                                                                                            \
+       (const float *x, int n_group, const uint8_t *k, int64_t n, int64_t ne0, float scale, float *y,           \
+        int64_t y_stride, const uint8_t *next))                                                                 \
+    OP(mix, void,                                                                                               \
+       (const float *p, int64_t p_stride, int n_group, const uint8_t *v, int64_t n, int64_t ne0, float *y,      \
+        int64_t y_stride, const uint8_t *next))                                                                 \
+    OP(screen, void,                                                                                            \
+       (const uint8_t *w, int64_t n_rows, int64_t n_stripes, const bnc_screen_stripe *x, float *sums,           \
+        float *energies))                                                                                       \
+    OP(screen_encode, void, (const float *w, const float *dither, int64_t n_stripes, uint8_t *out))             \
     OP(int8_peak, int64_t, (int64_t n_macs))
 
 enum {

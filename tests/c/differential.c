@@ -240,7 +240,7 @@ static void test_mix(const pair *p) {
     const int n_group = (int)between(1, 9);
     const uint8_t *v = float_rows(p, n, ne0);
     const float *weights = random_floats(n_group * stride, 1.0f);
-    COMPARE(p, mix, float, n_group *ne0, weights, stride, n_group, v, n, ne0, OUT);
+    COMPARE(p, mix, float, n_group *(ne0 + 2), weights, stride, n_group, v, n, ne0, OUT, ne0 + 2, v);
 }
 
 static void test_rms_norm(const pair *p) {
