@@ -7,7 +7,7 @@ import numpy as np
 from benchmarks import common
 
 # The packed formats, and the two half-precision ones that need rounding.
-DTYPES = ["f16", "bf16", "i2_s", "qk256", "bitnet32"]
+DTYPES = ["f16", "bf16", "i2_s", "qk256", "bitnet32", "q8_0", "q6_k"]
 NE0 = 4096  # a row; every format's block divides it
 MIB = {"tiny 4 MiB": 4, "2b 64 MiB": 64}  # within a cache, and a matrix of the 2B model, which is not
 

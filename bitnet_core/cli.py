@@ -188,7 +188,7 @@ def quantize(
         Path, typer.Argument(help="NAME.gguf: a file with one tensor. Other names: bare bytes.", show_default=False)
     ],
     *,
-    dtype: Annotated[str, typer.Option(help="f32, f16, bf16, i2_s, qk256 or bitnet32.")] = "i2_s",
+    dtype: Annotated[str, typer.Option(help="f32, f16, bf16, i2_s, qk256, bitnet32, q8_0 or q6_k.")] = "i2_s",
     scale: Annotated[str, typer.Option(help="For i2_s: absmean, absmax, or a number.")] = "absmean",
     layout: _LayoutOption = _Layout.GROUPS_OF_128,
     name: Annotated[str, typer.Option(help="Name of the tensor in NAME.gguf.")] = "weight",

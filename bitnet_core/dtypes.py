@@ -10,6 +10,8 @@ dtype        elements -> bytes           values
              end
 ``qk256``    256 of a row -> 64          -2, -1, +1, +2, without a scale
 ``bitnet32`` 32 -> 10                    -2s, -s, 0, +s with a float16 scale s for each 32
+``q8_0``     32 of a row -> 34           -127s to 127s with a float16 scale s for each 32
+``q6_k``     256 of a row -> 210         -32s to 31s, s an int8 for each 16 times a float16 for each 256
 ===========  ==========================  ===========================================================
 
 ``i2_s_64`` and ``i2_s_row4`` are two other orders of the same codes that exist in the wild. The remaining members of
@@ -147,7 +149,7 @@ def quantize(
         Shape ``(..., ne0)``; one axis is one row. C-contiguous float32 is used where it lies. Other floats and integers
         are first rounded to float32, to nearest even. All values must be finite.
     dtype
-        A convertible format: ``f32``, ``f16``, ``bf16``, ``i2_s``, ``qk256`` or ``bitnet32``.
+        A convertible format: ``f32``, ``f16``, ``bf16``, ``i2_s``, ``qk256``, ``bitnet32``, ``q8_0`` or ``q6_k``.
     scale
         For ``i2_s``: ``"absmean"``, the mean of the magnitudes but at least 1e-5, as BitNet b1.58 defines it [1]_;
         ``"absmax"``, the largest magnitude, or 1e-5 if all are 0; or the scale itself, rounded to float32. The values

@@ -43,7 +43,7 @@ static pieces cut(const bnc_dtype *d, int64_t n_rows, int64_t ne0, int64_t cols)
         .block = d->block,
         .block_bytes = d->block_bytes,
     };
-    if (d->packing == BNC_PACK_FLAT || (d->packing == BNC_PACK_PADDED && ne0 % d->block == 0)) {
+    if (d->packing != BNC_PACK_ROW4 && (d->packing == BNC_PACK_FLAT || ne0 % d->block == 0)) {
         c.ne0 = n_rows * ne0;
         c.n_rows = 1;
     }
@@ -124,6 +124,8 @@ static const struct {
     [BNC_DTYPE_f16] = {65520.0f, "float16"},
     [BNC_DTYPE_bf16] = {0x1.ffp127f, "bfloat16"},
     [BNC_DTYPE_bitnet32] = {65520.0f, "the float16 scale of a block"},
+    [BNC_DTYPE_q8_0] = {65520.0f * 127, "the float16 scale of a block"},
+    [BNC_DTYPE_q6_k] = {65520.0f * 127 * 31, "the float16 scale of a block"},
 };
 
 typedef struct {

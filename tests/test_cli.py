@@ -206,7 +206,7 @@ def weights(tmp_path):
     return x
 
 
-@pytest.mark.parametrize("dtype", ["f32", "f16", "bf16", "i2_s", "qk256", "bitnet32"])
+@pytest.mark.parametrize("dtype", ["f32", "f16", "bf16", "i2_s", "qk256", "bitnet32", "q8_0", "q6_k"])
 def test_quantize_to_gguf_and_back(tmp_path, weights, dtype):
     out, back = tmp_path / "w.gguf", tmp_path / "back.npy"
     text = bitnet("quantize", tmp_path / "w.npy", out, "--dtype", dtype, "--name", "my.weight").stdout

@@ -22,7 +22,8 @@ from bitnet_core.dtypes import DType, dequantize, nbytes, quantize
 VECTORS = Path(__file__).parent / "vectors"
 ISAS = [name for i, name in enumerate(_lib.isa_names()) if lib.bnc_isa_supported(i)]
 TERNARY = {"i2_s": "128", "i2_s_64": "64", "i2_s_row4": "row4"}
-CONVERTIBLE = ["f32", "f16", "bf16", "i2_s", "i2_s_64", "i2_s_row4", "qk256", "bitnet32"]
+CONVERTIBLE = ["f32", "f16", "bf16", "i2_s", "i2_s_64", "i2_s_row4", "qk256", "bitnet32", "q8_0", "q6_k"]
+UNIT = {"i2_s": 128, "i2_s_64": 64, "bitnet32": 32, "q8_0": 32, "q6_k": 256}  # what a row is made of; others: 1
 MIB = 1 << 18  # floats in 1 MiB: at least what a thread gets, and the size from which outputs are streamed
 
 
@@ -70,6 +71,8 @@ def pack_ternary(t, dtype, scale):
         ("i2_s_row4", (36, "row4", 4, 1, 0, 32, True)),
         ("qk256", (36, "padded", 256, 64, 0, 0, True)),
         ("bitnet32", (36, "flat", 32, 10, 0, 0, True)),
+        ("q8_0", (8, "row", 32, 34, 0, 0, True)),
+        ("q6_k", (14, "row", 256, 210, 0, 0, True)),
         ("tq2_0", (35, "row", 256, 66, 0, 0, False)),
         ("iq2_bn", (135, "row", 64, 16, 4, 0, False)),
     ],
@@ -97,6 +100,8 @@ def test_members_are_the_table():
         ("qk256", (3, 257), 384),
         ("qk256", 1, 64),
         ("bitnet32", (1, 64), 20),
+        ("q8_0", (3, 64), 204),
+        ("q6_k", (3, 512), 1260),
         ("tq2_0", (3, 512), 396),
         ("iq2_bn", (3, 128), 108),
     ],
@@ -375,6 +380,90 @@ def test_bitnet32_reads_code_0(isa):
     assert dequantize(packed, "bitnet32", 32, isa=isa)[:4].tolist() == [-1, -0.5, 0, 0.5]
 
 
+# ---- q8_0 and q6_k, against the gguf package ----
+
+
+def of_gguf(dtype):
+    return getattr(gguf.GGMLQuantizationType, dtype.upper())
+
+
+def blocks_of_all_sizes(rng, n_rows, ne0):
+    """Normal rows of magnitudes from 2^-140 to 2^20, with zeros, zero rows and equal magnitudes among them."""
+    x = rng.standard_normal((n_rows, ne0)) * 2.0 ** rng.integers(-140, 20, (n_rows, 1))
+    x[rng.random(x.shape) < 0.1] = 0
+    x[n_rows // 2] = 0
+    x[n_rows // 3] = rng.choice([-3.7, 3.7], ne0)
+    return x.astype(np.float32)
+
+
+@pytest.mark.parametrize("isa", ISAS)
+def test_q8_0_is_that_of_gguf(isa):
+    x = blocks_of_all_sizes(np.random.default_rng(14), 300, 96)
+    packed = quantize(x, "q8_0", isa=isa)
+    with np.errstate(over="ignore", divide="ignore"):
+        inverse_exists = np.isfinite(1 / (np.abs(x.reshape(-1, 32)).max(axis=1) / np.float32(127)))
+        inverse_exists |= ~x.reshape(-1, 32).any(axis=1)
+    assert 5 < (~inverse_exists).sum() < 100
+    expected = gguf.quants.quantize(np.where(inverse_exists[:, None], x.reshape(-1, 32), 0), of_gguf("q8_0"))
+    assert np.array_equal(packed, expected.reshape(-1))
+    junk = np.random.default_rng(15).integers(0, 256, packed.size, np.uint8)
+    for data in (packed, junk):
+        back = dequantize(data, "q8_0", x.shape, isa=isa)
+        with np.errstate(invalid="ignore"):  # scales that are infinite
+            oracle = gguf.quants.dequantize(data.reshape(len(x), -1), of_gguf("q8_0"))
+        assert np.array_equal(back, oracle, equal_nan=True)
+
+
+@pytest.mark.parametrize("isa", ISAS)
+def test_q8_0_vector_and_halves(isa):
+    x = (np.arange(32, dtype=np.float32) - np.float32(15.5)) / np.float32(7)
+    vector = "77248189919aa2aab2bac3cbd3dbe3ecf4fc040c141d252d353d464e565e666f777f"
+    assert quantize(x, "q8_0", isa=isa).tobytes().hex() == vector
+    x = np.resize(np.float32([127, 0.5, 1.5, 2.5, 0.49999997, 1.4999999, 126.49999]), 32)  # d = 1
+    x[16:] *= -1
+    codes = np.int8([127, 1, 2, 3, 0, 1, 126])
+    assert np.array_equal(np.abs(quantize(x, "q8_0", isa=isa)[2:].view(np.int8)), np.resize(codes, 32))
+    assert np.array_equal(np.sign(quantize(x, "q8_0", isa=isa)[2:].view(np.int8)), np.sign(x) * (np.abs(x) >= 0.5))
+
+
+@pytest.mark.parametrize("isa", ISAS)
+def test_q6_k_is_read_as_gguf_reads_it(isa):
+    vector = np.concatenate([np.uint8((37 * np.arange(208) + 11) % 256), np.float16([0.5]).view(np.uint8)])
+    w = dequantize(vector, "q6_k", 256, isa=isa)
+    assert w[:8].tolist() == [-715.5, 848, 291.5, -265, -821.5, 742, 185.5, -371]
+    assert hashlib.sha256(w).hexdigest().startswith("59b04fb417bc6ef8")
+    junk = np.random.default_rng(16).integers(0, 256, 500 * 210, np.uint8)
+    back = dequantize(junk, "q6_k", (250, 512), isa=isa)
+    with np.errstate(invalid="ignore"):  # scales that are infinite
+        oracle = gguf.quants.dequantize(junk.reshape(250, 420), of_gguf("q6_k"))
+    assert np.array_equal(back, oracle, equal_nan=True)
+
+
+def q6_k_values_of(x):
+    """What the written blocks stand for, as docs/formats.md says how they are chosen."""
+    groups = x.reshape(-1, 16, 16)
+    step = np.abs(groups).max(axis=2) / np.float32(31)
+    d = (step.max(axis=1, keepdims=True) / np.float32(127)).astype(np.float16).astype(np.float32)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        inverse = np.where(d > 0, np.float32(1) / d, np.float32(0))
+        scales = np.minimum(np.rint(step * inverse), 127).astype(np.float32)
+        to_code = np.where(scales > 0, np.float32(1) / (d * scales), np.float32(0))
+    codes = np.clip(np.rint(groups * to_code[:, :, None]), -32, 31).astype(np.float32)
+    return (d[:, :, None] * scales[:, :, None] * codes).reshape(x.shape)
+
+
+@pytest.mark.parametrize("isa", ISAS)
+def test_q6_k_quantizer(isa):
+    rng = np.random.default_rng(17)
+    x = blocks_of_all_sizes(rng, 300, 512)
+    x *= np.float32(2.0) ** np.repeat(rng.integers(-9, 1, (300, 32)), 16, axis=1)  # groups of one block differ
+    back = dequantize(quantize(x, "q6_k", isa=isa), "q6_k", x.shape, isa=isa)
+    assert np.array_equal(back, q6_k_values_of(x))
+    normal = rng.standard_normal((64, 2560), np.float32)
+    error = normal - dequantize(quantize(normal, "q6_k", isa=isa), "q6_k", normal.shape)
+    assert 0.01 < np.sqrt(np.mean(error**2)) < 0.025  # a step is about 2 / 31, over sqrt(12): 0.019
+
+
 # ---- float formats ----
 
 
@@ -459,10 +548,10 @@ def test_f32_is_a_copy(isa):
 )
 def test_first_value_that_is_not_finite_is_named(dtype, isa, scale, bad, text):
     how = {"isa": isa, "scale": scale}
-    for at in (0, 1, 255, 4 * 640 - 1, 4 * 640 - 9):
-        x = np.ones((4, 640), np.float32)
+    for at in (0, 1, 255, 4 * 768 - 1, 4 * 768 - 9):
+        x = np.ones((4, 768), np.float32)
         x.reshape(-1)[[at, -1]] = bad
-        with pytest.raises(ValueError, match=re.escape(f"element {at} (row {at // 640}, column {at % 640}) is {text}")):
+        with pytest.raises(ValueError, match=re.escape(f"element {at} (row {at // 768}, column {at % 768}) is {text}")):
             quantize(x, dtype, **how)
 
 
@@ -486,21 +575,23 @@ def test_first_bad_value_is_named_whichever_thread_finds_it(dtype, isa, scale):
     [
         ("f16", np.float32(65520), "float16 holds magnitudes below 65520"),
         ("bitnet32", np.float32(65520), "the float16 scale of a block holds magnitudes below 65520"),
+        ("q8_0", np.float32(8321040), "the float16 scale of a block holds magnitudes below 8321040"),
+        ("q6_k", np.float32(257952240), "the float16 scale of a block holds magnitudes below 257952240"),
         ("bf16", floats(0x7F7F8000)[0], "bfloat16 holds magnitudes below 3.39617753e+38"),
     ],
 )
 def test_finite_value_that_would_become_infinite_is_named(isa, dtype, limit, what):
-    x = np.ones((3, 64), np.float32)
+    x = np.ones((3, 256), np.float32)
     x[1, 3] = np.nextafter(limit, np.float32(0))
     assert np.isfinite(dequantize(quantize(x, dtype, isa=isa), dtype, x.shape)).all()
     x[1, 5] = -limit
-    with pytest.raises(ValueError, match=re.escape(f"element 69 (row 1, column 5) is {-limit:.9g}: {what}")):
+    with pytest.raises(ValueError, match=re.escape(f"element 261 (row 1, column 5) is {-limit:.9g}: {what}")):
         quantize(x, dtype, isa=isa)
     x[2, 0], x[1, 60] = limit, math.nan
-    with pytest.raises(ValueError, match=re.escape(f"element 69 (row 1, column 5) is {-limit:.9g}: {what}")):
+    with pytest.raises(ValueError, match=re.escape(f"element 261 (row 1, column 5) is {-limit:.9g}: {what}")):
         quantize(x, dtype, isa=isa)
     x[1, 4] = math.nan
-    with pytest.raises(ValueError, match=re.escape("element 68 (row 1, column 4) is nan")):
+    with pytest.raises(ValueError, match=re.escape("element 260 (row 1, column 4) is nan")):
         quantize(x, dtype, isa=isa)
 
 
@@ -584,6 +675,8 @@ def test_number_of_threads_is_checked(n_threads):
     [
         ("i2_s", (1, 127), "i2_s packs 128 elements at a time"),
         ("bitnet32", (3, 33), "bitnet32 packs 32 elements at a time"),
+        ("q8_0", (2, 48), "q8_0 packs 32 elements of a row at a time"),
+        ("q6_k", (2, 128), "q6_k packs 256 elements of a row at a time"),
         ("f32", (), "at least one element and one axis"),
         ("f32", (3, 0), "at least one element and one axis"),
         ("qk256", 0, "at least one element and one axis"),
@@ -684,7 +777,7 @@ def outcome(function, *args, **kwargs):
 @settings(deadline=None, max_examples=60, derandomize=True)
 @given(data=st.data())
 def test_levels_agree(dtype, data):
-    ne0 = data.draw(st.integers(1, 70)) * (128 if dtype in ("i2_s", "i2_s_64") else 32 if dtype == "bitnet32" else 1)
+    ne0 = data.draw(st.integers(1, 70)) * UNIT.get(dtype, 1)
     n_rows = data.draw(st.integers(1, 3)) * (4 if dtype == "i2_s_row4" else 1)
     seed = data.draw(st.integers(0, 2**32 - 1))
     spread = data.draw(st.sampled_from([0, 1, 20, 300]))
@@ -718,7 +811,7 @@ def test_ternary_rule_is_the_division(scale, ulps):
 
 @pytest.mark.parametrize("dtype", CONVERTIBLE)
 @pytest.mark.parametrize("isa", ISAS)
-@pytest.mark.parametrize("shape", [(4 * MIB // 1024, 1024), (1, 4 * MIB - 128), (1028, 1408)])
+@pytest.mark.parametrize("shape", [(4 * MIB // 1024, 1024), (1, 4 * MIB - 256), (1028, 1280)])
 def test_threads_and_alignment_move_no_bit(dtype, isa, shape):
     if dtype == "i2_s_row4" and shape[0] % 4:
         shape = (4, shape[1] // 4)
@@ -755,7 +848,7 @@ class Guarded:
 @pytest.mark.parametrize("units", [1, 3, 5, 7, 33])
 def test_nothing_beside_the_arrays_is_touched(dtype, isa, units):
     n_rows = 4 if dtype == "i2_s_row4" else 1
-    ne0 = units * {"i2_s": 128, "i2_s_64": 64, "bitnet32": 32}.get(dtype, 1)
+    ne0 = units * UNIT.get(dtype, 1)
     number, kernels = DType(dtype).number, lib.bnc_kernels_get(_lib.isa_names().index(isa))
     size = nbytes(dtype, (n_rows, ne0))
     x, packed = Guarded(4 * n_rows * ne0), Guarded(size)

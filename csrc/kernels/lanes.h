@@ -19,6 +19,13 @@ BNC_INLINE int32_t bnc_round_to_int(float x) {
     return (int32_t)(bnc_bits_f32(x + BNC_ROUND_MAGIC) - bnc_bits_f32(BNC_ROUND_MAGIC));
 }
 
+/* The largest float below 1/2: v + copysign(this, v), cut off, is v rounded with halves away from zero, |v| < 2^22. (A half
+ * itself would carry the float just below 1/2 up to 1.) */
+#define BNC_BELOW_HALF 0x1.fffffep-2f
+
+/* 1 / d of a q8_0 block, 0 where that is not finite. */
+BNC_INLINE float bnc_q8_0_inverse(float d) { return d > 0x1p-128f ? 1.0f / d : 0.0f; }
+
 /*
  * exp(x) = 2^n * exp(r), n = round(x / ln 2), |r| <= ln 2 / 2 = 0.347.
  * ln 2 is split in two so that n * BNC_LN2_HI is exact (its low 9 bits are zero and |n| <= 127) and r keeps its bits.

@@ -46,6 +46,11 @@ BNC_AVX2 BNC_INLINE __m256 bnc_abs_avx2(__m256 x) {
     return _mm256_and_ps(x, _mm256_castsi256_ps(_mm256_set1_epi32(0x7fffffff)));
 }
 
+/* Eight int8 as floats. */
+BNC_AVX2 BNC_INLINE __m256 bnc_int8_avx2(const uint8_t *p) {
+    return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)p)));
+}
+
 /* The largest of eight non-negative floats. */
 BNC_AVX2 BNC_INLINE float bnc_max_avx2(__m256 x) {
     __m128 m = _mm_max_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));

@@ -1,0 +1,56 @@
+/*
+ * q8_0_avx2.c - a block of 32 weights at once: four registers of eight.
+ */
+#include "kernels.h"
+
+#if defined(BNC_X86_64)
+
+#include "codes_avx2.h"
+#include "lanes_avx2.h"
+
+enum { BLOCK = 32, SCALE_BYTES = 2, BLOCK_BYTES = 34 };
+
+/* Eight codes as integers: the product, cut off after half a step away from zero. */
+BNC_AVX2 BNC_INLINE __m256i codes8(__m256 x, __m256 inverse) {
+    const __m256 sign = _mm256_set1_ps(-0.0f), v = _mm256_mul_ps(x, inverse);
+    const __m256 half = _mm256_or_ps(_mm256_and_ps(v, sign), _mm256_set1_ps(BNC_BELOW_HALF));
+    return _mm256_cvttps_epi32(_mm256_add_ps(v, half));
+}
+
+BNC_AVX2 void bnc_quantize_q8_0_avx2(const float *x, int64_t n_rows, int64_t ne0, float scale, uint8_t *out) {
+    (void)scale;
+    for (int64_t i = 0; i < n_rows * ne0; i += BLOCK, x += BLOCK, out += BLOCK_BYTES) {
+        const __m256 v[4] = {_mm256_loadu_ps(x), _mm256_loadu_ps(x + 8), _mm256_loadu_ps(x + 16),
+                             _mm256_loadu_ps(x + 24)};
+        const float d = bnc_max_avx2(_mm256_max_ps(_mm256_max_ps(bnc_abs_avx2(v[0]), bnc_abs_avx2(v[1])),
+                                                   _mm256_max_ps(bnc_abs_avx2(v[2]), bnc_abs_avx2(v[3])))) /
+                        127.0f;
+        const __m256 inverse = _mm256_set1_ps(bnc_q8_0_inverse(d));
+        const uint16_t half = bnc_f16_of_f32(d);
+        memcpy(out, &half, SCALE_BYTES);
+        const __m256i codes =
+            bnc_narrow_avx2(codes8(v[0], inverse), codes8(v[1], inverse), codes8(v[2], inverse), codes8(v[3], inverse));
+        _mm256_storeu_si256((__m256i *)(out + SCALE_BYTES), bnc_in_order_avx2(codes));
+    }
+}
+
+BNC_AVX2 BNC_INLINE void unpack_blocks(const uint8_t *in, int64_t n, float *x, bool stream) {
+    for (int64_t i = 0; i < n; i += BLOCK, in += BLOCK_BYTES) {
+        const __m256 d = _mm256_set1_ps(bnc_f32_of_f16(bnc_load_u16(in)));
+        for (int k = 0; k < BLOCK; k += 8)
+            bnc_store8_avx2(x + i + k, _mm256_mul_ps(d, bnc_int8_avx2(in + SCALE_BYTES + k)), stream);
+    }
+}
+
+BNC_AVX2 void bnc_dequantize_q8_0_avx2(const uint8_t *in, int64_t n_rows, int64_t ne0, float scale, float *x) {
+    (void)scale;
+    const int64_t n = n_rows * ne0;
+    if (bnc_stream_pays(x, n)) {
+        unpack_blocks(in, n, x, true);
+        _mm_sfence();
+    } else {
+        unpack_blocks(in, n, x, false);
+    }
+}
+
+#endif
