@@ -162,6 +162,7 @@ def synth(
     out: Annotated[Path, typer.Argument(help="The GGUF file to write.", show_default=False)],
     *,
     dtype: Annotated[str, typer.Option(help="Format of the matrices: i2_s, qk256, or tq2_0 for llama.cpp.")] = "i2_s",
+    head: Annotated[str, typer.Option(help="Format of the embedding and head: f16, q8_0 or q6_k.")] = "f16",
     seed: Annotated[int, typer.Option(help="Same seed, same bytes.", min=0)] = 42,
     arch: Annotated[
         str, typer.Option(help="GGUF architecture to declare: bitnet-b1.58, bitnet-25, or bitnet for llama.cpp.")
@@ -177,7 +178,7 @@ def synth(
 
     _refuse_existing(out, force=force)
     with progress_bar(f"writing {out}") as progress:
-        write_model(out, preset, dtype=dtype, seed=seed, arch=arch, progress=progress)
+        write_model(out, preset, dtype=dtype, head_dtype=head, seed=seed, arch=arch, progress=progress)
     typer.echo(f"{out}: {out.stat().st_size:,} bytes")
 
 

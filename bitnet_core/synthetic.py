@@ -4,9 +4,10 @@ A synthetic file is a complete GGUF model - every tensor, a whole vocabulary and
 at random. It costs an engine what a trained model of that shape costs, and is laid out as other engines ask. What it
 generates means nothing.
 
-The bytes depend on nothing but preset, dtype, seed, architecture and ``GENERATOR_VERSION``: not on threads, numpy's
-version or the platform's mathematics, because only raw 64-bit draws of a bit generator and exact table look-ups are
-used. Each block of each tensor has its own stream, keyed by its name, so they can be made in any order.
+The bytes depend on nothing but preset, formats, seed, architecture and ``GENERATOR_VERSION``: not on threads, numpy's
+version or the platform's mathematics, because only raw 64-bit draws of a bit generator, exact table look-ups and the
+library's own quantizers are used. Each block of each tensor has its own stream, keyed by its name, so they can be made
+in any order.
 
 Magnitudes are chosen so that a forward pass stays of order 1 (variances below; a normalised input has variance 1):
 
@@ -64,6 +65,7 @@ __all__ = [
     "ARCHITECTURES",
     "DTYPES",
     "GENERATOR_VERSION",
+    "HEADS",
     "PRESETS",
     "Layout",
     "Preset",
@@ -81,11 +83,14 @@ DTYPES = ("i2_s", "qk256", "tq2_0")
 """Formats a synthetic model can have its matrices in; ``tq2_0`` is for llama.cpp, :class:`bitnet_core.Model` does not
 run it."""
 
+HEADS = ("f16", "q8_0", "q6_k")
+"""Formats it can have its embedding in, which is also its head."""
+
 ARCHITECTURES = ("bitnet-b1.58", "bitnet-25", "bitnet")
 """Architectures that can be declared: those that :class:`bitnet_core.Model` runs."""
 
 # What cached_path makes, of any version.
-_CACHED_NAMES = r"[0-9a-z]+-[0-9a-z_]+(-bitnet[-.0-9a-z]*)?-seed[0-9]+-v[0-9]+\.gguf"
+_CACHED_NAMES = r"[0-9a-z]+-[0-9a-z_]+(-head-[0-9a-z_]+)?(-bitnet[-.0-9a-z]*)?-seed[0-9]+-v[0-9]+\.gguf"
 
 
 @dataclass(frozen=True)
@@ -128,7 +133,7 @@ _ROPE_FREQ_BASE = 500000.0
 _FILE_TYPES = {"i2_s": 40, "qk256": 40, "tq2_0": 37}  # those that go with tensors of id 36 and 35
 _LOGIT_DEVIATION = 3.0
 _NORM_JITTER = 0.1
-_BLOCK = 1 << 20  # bytes made at a time, scales not counted; a multiple of every element size
+_BLOCK = 1 << 20  # bytes made at a time, scales not counted, less what is not a whole block of the format
 _I2_S_TAIL = 32  # scale and padding after the codes of a tensor
 _TQ2_0_CODES, _TQ2_0_BYTES = 64, 66  # of a block: without and with its float16 scale
 _CHAT_TEMPLATE = (
@@ -145,7 +150,7 @@ class TensorLayout:
     dtype: str
     shape: tuple[int, ...]
     nbytes: int
-    magnitude: float  # f32: mean, but for the sign; f16: deviation; i2_s, tq2_0: scale; qk256: not used
+    magnitude: float  # f32: mean, but for the sign; i2_s, tq2_0: scale; qk256: not used; others: deviation
     random_signs: bool = False
 
     @property
@@ -158,7 +163,13 @@ class TensorLayout:
     @property
     def n_blocks(self) -> int:
         """Pieces the data is made in; a tail belongs to the last one."""
-        return math.ceil(self.code_bytes / _BLOCK)
+        return math.ceil(self.code_bytes / self.bytes_at_a_time)
+
+    @property
+    def bytes_at_a_time(self) -> int:
+        """Bytes of a piece, but for the last, counted as in ``code_bytes``."""
+        unit = _TQ2_0_CODES if self.dtype == "tq2_0" else dtypes.DType(self.dtype).block_bytes
+        return _BLOCK - _BLOCK % unit
 
 
 @dataclass(frozen=True)
@@ -167,23 +178,26 @@ class Layout:
 
     preset: Preset
     dtype: str
+    head_dtype: str
     tensors: tuple[TensorLayout, ...]
     header_size: int
     file_size: int
 
 
-def layout(preset: str, dtype: str = "i2_s", *, seed: int = 42, arch: str = "bitnet-b1.58") -> Layout:
+def layout(
+    preset: str, dtype: str = "i2_s", *, head_dtype: str = "f16", seed: int = 42, arch: str = "bitnet-b1.58"
+) -> Layout:
     """Return the tensors and the exact size of the file that :func:`write_model` would write.
 
     Raises
     ------
     ValueError
-        An unknown preset, dtype or architecture, or a negative seed.
+        An unknown preset, dtype, head_dtype or architecture, or a negative seed.
     """
     writer = GGUFWriter(f"{preset}.gguf")  # only declared to: it creates nothing
-    tensors = _declare(writer, preset, dtype, seed, arch)
+    tensors = _declare(writer, preset, dtype, head_dtype, seed=seed, arch=arch)
     header_size = len(writer.header())
-    return Layout(PRESETS[preset], dtype, tensors, header_size, header_size + writer.data_size)
+    return Layout(PRESETS[preset], dtype, head_dtype, tensors, header_size, header_size + writer.data_size)
 
 
 def write_model(
@@ -191,6 +205,7 @@ def write_model(
     preset: str,
     *,
     dtype: str = "i2_s",
+    head_dtype: str = "f16",
     seed: int = 42,
     arch: str = "bitnet-b1.58",
     progress: Progress | None = None,
@@ -204,8 +219,10 @@ def write_model(
     preset : str
         A key of ``PRESETS``.
     dtype : {"i2_s", "qk256", "tq2_0"}
-        Format of the matrices; embeddings are F16 and norms F32, as in the published model. With the same seed, the
-        ternary values of "tq2_0" are those of "i2_s".
+        Format of the matrices; norms are F32, as in the published model. With the same seed, the ternary values of
+        "tq2_0" are those of "i2_s".
+    head_dtype : {"f16", "q8_0", "q6_k"}
+        Format of the embedding, which is also the head; F16 in the published model.
     seed : int
         Not negative. Same arguments, same bytes.
     arch : str
@@ -221,12 +238,12 @@ def write_model(
     Raises
     ------
     ValueError
-        An unknown preset, dtype or architecture, or a negative seed.
+        An unknown preset, dtype, head_dtype or architecture, or a negative seed.
     OSError
         The disk is too small (checked before anything is written), or writing fails.
     """
     with GGUFWriter(path) as writer:
-        tensors = _declare(writer, preset, dtype, seed, arch)
+        tensors = _declare(writer, preset, dtype, head_dtype, seed=seed, arch=arch)
         total = writer.file_size
         done = total - writer.data_size
         blocks = _in_parallel(_jobs(tensors, seed))
@@ -246,6 +263,7 @@ def cached_model(
     preset: str,
     *,
     dtype: str = "i2_s",
+    head_dtype: str = "f16",
     seed: int = 42,
     arch: str = "bitnet-b1.58",
     progress: Progress | None = None,
@@ -258,7 +276,7 @@ def cached_model(
 
     Parameters
     ----------
-    preset, dtype, seed, arch, progress
+    preset, dtype, head_dtype, seed, arch, progress
         As for :func:`write_model`; ``progress`` is not called when the file is there.
 
     Returns
@@ -266,19 +284,26 @@ def cached_model(
     pathlib.Path
         The file, absolute.
     """
-    size = layout(preset, dtype, seed=seed, arch=arch).file_size
-    path = cached_path(preset, dtype=dtype, seed=seed, arch=arch)
+    size = layout(preset, dtype, head_dtype=head_dtype, seed=seed, arch=arch).file_size
+    path = cached_path(preset, dtype=dtype, head_dtype=head_dtype, seed=seed, arch=arch)
     if not _has_size(path, size):
         with locked_folder(path.parent, _CACHED_NAMES):
             if not _has_size(path, size):
-                write_model(path, preset, dtype=dtype, seed=seed, arch=arch, progress=progress)
+                write_model(path, preset, dtype=dtype, head_dtype=head_dtype, seed=seed, arch=arch, progress=progress)
     return path
 
 
-def cached_path(preset: str, *, dtype: str = "i2_s", seed: int = 42, arch: str = "bitnet-b1.58") -> Path:
+def cached_path(
+    preset: str, *, dtype: str = "i2_s", head_dtype: str = "f16", seed: int = 42, arch: str = "bitnet-b1.58"
+) -> Path:
     """Return where :func:`cached_model` keeps that model, whether or not it is there; absolute."""
-    kind = dtype if arch == "bitnet-b1.58" else f"{dtype}-{arch}"
+    kind = _kind(dtype, head_dtype, "-") + ("" if arch == "bitnet-b1.58" else f"-{arch}")
     return cache_dir().absolute() / f"{preset}-{kind}-seed{seed}-v{GENERATOR_VERSION}.gguf"
+
+
+def _kind(dtype: str, head_dtype: str, joint: str) -> str:
+    """Name the formats of a model; one with an F16 head by its matrices alone, as before there were others."""
+    return dtype if head_dtype == "f16" else f"{dtype}{joint}head{joint}{head_dtype}"
 
 
 def _has_size(path: Path, size: int) -> bool:
@@ -298,12 +323,16 @@ def _reported(
 # ---- what the file holds ----
 
 
-def _declare(writer: GGUFWriter, preset_name: str, dtype: str, seed: int, arch: str) -> tuple[TensorLayout, ...]:
+def _declare(
+    writer: GGUFWriter, preset_name: str, dtype: str, head_dtype: str, *, seed: int, arch: str
+) -> tuple[TensorLayout, ...]:
     """Metadata in the published model's order, then the tensors. The types are exact: some engines insist on u32."""
     if preset_name not in PRESETS:
         raise ValueError(f"preset {preset_name!r} is not one of: {', '.join(PRESETS)}")
     if dtype not in DTYPES:
         raise ValueError(f"dtype {dtype!r} is not one of: {', '.join(DTYPES)}")
+    if head_dtype not in HEADS:
+        raise ValueError(f"head_dtype {head_dtype!r} is not one of: {', '.join(HEADS)}")
     if arch not in ARCHITECTURES:
         raise ValueError(f"arch {arch!r} is not one of: {', '.join(ARCHITECTURES)}")
     if seed < 0:
@@ -313,7 +342,7 @@ def _declare(writer: GGUFWriter, preset_name: str, dtype: str, seed: int, arch: 
     bos, eos = vocabulary.bos, vocabulary.eos
     kvs: tuple[tuple[str, Any, str], ...] = (
         ("general.architecture", arch, "string"),
-        ("general.name", f"bitnet-core synthetic {preset.name} {dtype} seed {seed}", "string"),
+        ("general.name", f"bitnet-core synthetic {preset.name} {_kind(dtype, head_dtype, ' ')} seed {seed}", "string"),
         (f"{arch}.vocab_size", preset.n_vocab, "u32"),
         (f"{arch}.context_length", preset.n_ctx, "u32"),
         (f"{arch}.embedding_length", preset.n_embd, "u32"),
@@ -342,14 +371,14 @@ def _declare(writer: GGUFWriter, preset_name: str, dtype: str, seed: int, arch: 
     )
     for key, value, value_type in kvs:
         writer.add(key, value, value_type)
-    tensors = tuple(_tensors(preset, dtype))
+    tensors = tuple(_tensors(preset, dtype, head_dtype))
     for tensor in tensors:
         gguf_type = dtypes.DType(tensor.dtype).gguf_type
         writer.add_tensor(tensor.name, tensor.shape, gguf_type=gguf_type, nbytes=tensor.nbytes)
     return tensors
 
 
-def _tensors(preset: Preset, dtype: str) -> Iterator[TensorLayout]:
+def _tensors(preset: Preset, dtype: str, head_dtype: str) -> Iterator[TensorLayout]:
     """Every tensor, under the names and in the order of the published model, except that layers count up."""
     n_embd, n_ff, n_kv = preset.n_embd, preset.n_ff, preset.n_head_kv * preset.n_embd_head
 
@@ -362,7 +391,7 @@ def _tensors(preset: Preset, dtype: str) -> Iterator[TensorLayout]:
     def matrix(name: str, n_rows: int, ne0: int) -> TensorLayout:
         return tensor(name, dtype, (n_rows, ne0), 1 / math.sqrt(ne0 * 2 / 3))
 
-    yield tensor("token_embd.weight", "f16", (preset.n_vocab, n_embd), 1.0)
+    yield tensor("token_embd.weight", head_dtype, (preset.n_vocab, n_embd), 1.0)
     for i in range(preset.n_layer):
         yield norm(f"blk.{i}.attn_norm.weight", n_embd)
         yield matrix(f"blk.{i}.ffn_down.weight", n_embd, n_ff)
@@ -392,7 +421,7 @@ def _make_block(tensor: TensorLayout, seed: int, block: int) -> NDArray[np.uint8
     """Return the bytes of one block, the same whenever and wherever it is made."""
     key = hashlib.sha256(f"bitnet_core.synthetic {GENERATOR_VERSION} {seed} {tensor.name} {block}".encode()).digest()
     bits = np.random.SFC64(np.random.SeedSequence(int.from_bytes(key, "little")))
-    nbytes = min(_BLOCK, tensor.code_bytes - block * _BLOCK)
+    nbytes = min(tensor.bytes_at_a_time, tensor.code_bytes - block * tensor.bytes_at_a_time)
     data = _MAKERS[tensor.dtype](tensor, bits, nbytes)
     if tensor.dtype == "i2_s" and block == tensor.n_blocks - 1:
         tail = struct.pack("<f", tensor.magnitude).ljust(_I2_S_TAIL, b"\0")
@@ -409,6 +438,13 @@ def _make_f32(tensor: TensorLayout, bits: np.random.SFC64, nbytes: int) -> NDArr
 
 def _make_f16(tensor: TensorLayout, bits: np.random.SFC64, nbytes: int) -> NDArray[np.uint8]:
     return _look_up(_gaussian_f16(tensor.magnitude), _draws(bits, nbytes // 2)).view(np.uint8)
+
+
+def _make_quantized(tensor: TensorLayout, bits: np.random.SFC64, nbytes: int) -> NDArray[np.uint8]:
+    dtype = dtypes.DType(tensor.dtype)
+    draws = _draws(bits, nbytes // dtype.block_bytes * dtype.block)
+    values = _look_up(_gaussian_f16(tensor.magnitude), draws).astype(np.float32)
+    return dtypes.quantize(values, dtype, n_threads=1)
 
 
 def _make_i2_s(_tensor: TensorLayout, bits: np.random.SFC64, nbytes: int) -> NDArray[np.uint8]:
@@ -430,6 +466,8 @@ def _make_qk256(_tensor: TensorLayout, bits: np.random.SFC64, nbytes: int) -> ND
 _MAKERS: dict[str, Callable[[TensorLayout, np.random.SFC64, int], NDArray[np.uint8]]] = {
     "f32": _make_f32,
     "f16": _make_f16,
+    "q8_0": _make_quantized,
+    "q6_k": _make_quantized,
     "i2_s": _make_i2_s,
     "qk256": _make_qk256,
     "tq2_0": _make_tq2_0,

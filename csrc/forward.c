@@ -38,7 +38,7 @@ static void barrier(const worker *w) { bnc_threads_barrier(w->ws->threads); }
 /* x = rows of token_embd; and the rotation of each position, shared by all heads and layers. */
 static void embed(const worker *w) {
     const int64_t n_embd = w->c->n_embd, half = w->c->n_rot / 2;
-    const int64_t row_bytes = n_embd * bnc_model_element_bytes(w->m->embd_dtype);
+    const int64_t row_bytes = w->m->embd_row_bytes;
     int64_t begin, end;
     bnc_split(w->n_tokens, 1, w->ith, w->nth, &begin, &end);
     for (int64_t t = begin; t < end; t++) {
@@ -284,7 +284,7 @@ static int64_t count_logits(const bnc_row *row, int64_t n_rows) {
  * many streams as the kernel likes; of several, a block of rows stays in the cache for all tokens. */
 static void head(const worker *w) {
     const int64_t n_embd = w->c->n_embd, n = count_logits(w->row, w->n_tokens);
-    const int64_t row_bytes = n_embd * bnc_model_element_bytes(w->c->head_dtype);
+    const int64_t row_bytes = w->m->head_row_bytes;
     int64_t begin, end;
     bnc_split(w->c->n_vocab, 16, w->ith, w->nth, &begin, &end);
     const int64_t step = n == 1 ? end - begin : 32;
@@ -326,8 +326,8 @@ static void forward(void *arg, int ith, int nth) {
 /* What this pass read: every matrix once, an embedding row a token, the head or the screen once however many tokens. */
 static void count_reads(bnc_workspace *ws, int64_t n_rows) {
     const bnc_model_config *c = &ws->model->config;
-    const uint64_t head_row = (uint64_t)(c->n_embd * bnc_model_element_bytes(c->head_dtype));
-    const uint64_t embd_row = (uint64_t)(c->n_embd * bnc_model_element_bytes(ws->model->embd_dtype));
+    const uint64_t head_row = (uint64_t)ws->model->head_row_bytes;
+    const uint64_t embd_row = (uint64_t)ws->model->embd_row_bytes;
     const uint64_t head = head_row * (uint64_t)c->n_vocab;
     int64_t exact_rows = count_logits(ws->row, n_rows) ? c->n_vocab : 0;
     uint64_t screened = 0;

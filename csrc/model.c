@@ -289,10 +289,6 @@ static bnc_status bind_matrix(const binder *b, int64_t il, const char *role, int
     return bind_scale(b, il, role, t, &out->scale);
 }
 
-int64_t bnc_model_element_bytes(int32_t dtype) {
-    return dtype == BNC_DTYPE_f32 ? 4 : dtype == BNC_DTYPE_f16 || dtype == BNC_DTYPE_bf16 ? 2 : 0;
-}
-
 /* token_embd, and the head: output.weight, or token_embd itself when there is none. */
 static bnc_status bind_vocabulary(const binder *b) {
     char name[64];
@@ -311,15 +307,17 @@ static bnc_status bind_vocabulary(const binder *b) {
         head = embd;
     const bnc_gguf_tensor *both[] = {embd, head};
     for (int i = 0; i < 2; i++)
-        if (!bnc_model_element_bytes(both[i]->dtype))
+        if (both[i]->dtype < 0 || !BNC_FN(m->kernels, head, both[i]->dtype))
             return bnc_error_at(b->err, BNC_ERR_UNSUPPORTED, both[i]->offset,
-                                "tensor %s is %s; embeddings and heads are f32, f16 or bf16",
+                                "tensor %s is %s; embeddings and heads are f32, f16, bf16, q8_0 or q6_k",
                                 bnc_gguf_quote(both[i]->name, both[i]->name_len).text, dtype_name(both[i]));
     m->token_embd = embd->data;
     m->embd_dtype = embd->dtype;
+    m->embd_row_bytes = (int64_t)embd->nbytes / c->n_vocab;
     m->head = head->data;
     c->head_dtype = head->dtype;
-    m->bytes_per_token += head->nbytes + (uint64_t)(c->n_embd * bnc_model_element_bytes(embd->dtype));
+    m->head_row_bytes = (int64_t)head->nbytes / c->n_vocab;
+    m->bytes_per_token += head->nbytes + (uint64_t)m->embd_row_bytes;
     return BNC_OK;
 }
 

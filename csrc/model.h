@@ -27,14 +27,12 @@ struct bnc_model {
     const bnc_kernels *kernels;
     int activation; /* BNC_OP_relu2 or BNC_OP_silu */
     int32_t embd_dtype;
+    int64_t embd_row_bytes, head_row_bytes;
     const uint8_t *token_embd; /* (n_vocab, n_embd) of embd_dtype */
     const uint8_t *head;       /* (n_vocab, n_embd) of config.head_dtype */
     const float *output_norm;  /* (n_embd,) */
     uint64_t bytes_per_token;
     bnc_layer layer[]; /* n_layer */
 };
-
-/* Bytes of an element of the types a head or an embedding may have. */
-int64_t bnc_model_element_bytes(int32_t dtype);
 
 #endif

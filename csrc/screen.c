@@ -41,7 +41,7 @@ static void encode_worker(void *arg, int ith, int nth) {
     const encode_job *job = arg;
     const bnc_screen *s = job->screen;
     const bnc_model *m = s->model;
-    const int64_t n_embd = m->config.n_embd, head_bytes = n_embd * bnc_model_element_bytes(m->config.head_dtype);
+    const int64_t n_embd = m->config.n_embd, head_bytes = m->head_row_bytes;
     const bnc_screen_encode_fn encode = BNC_FN0(m->kernels, screen_encode);
     float *row = job->rows + ith * s->n_stripes * BNC_SCREEN_STRIPE;
     int64_t begin, end;
@@ -159,9 +159,8 @@ static void prepare(const bnc_screen *s, bnc_screen_memory *mem, const float *x)
 
 static bnc_candidate exact(const bnc_screen *s, const float *x, const bnc_sampler *sampler, int64_t r) {
     const bnc_model *m = s->model;
-    const int64_t row_bytes = m->config.n_embd * bnc_model_element_bytes(m->config.head_dtype);
     float logit;
-    BNC_FN(m->kernels, head, m->config.head_dtype)(m->head + r * row_bytes, 1, m->config.n_embd, x, &logit);
+    BNC_FN(m->kernels, head, m->config.head_dtype)(m->head + r * m->head_row_bytes, 1, m->config.n_embd, x, &logit);
     return (bnc_candidate){bnc_sampler_penalize(sampler, r, logit), (int32_t)r};
 }
 

@@ -7,10 +7,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
+import gguf
 import numpy as np
 from gguf_bytes import BOOL, F32, STRING, U32, File, Tensor, i2_s, kv
 
-F32_TYPE, F16_TYPE, BF16_TYPE, TYPE_36 = 0, 1, 30, 36
+from bitnet_core import quantize
+
+F32_TYPE, F16_TYPE, BF16_TYPE, Q8_0_TYPE, Q6_K_TYPE, TYPE_36 = 0, 1, 30, 8, 14, 36
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,8 @@ def floats_bytes(values, type_id):
         return values.astype("<f4").tobytes()
     if type_id == F16_TYPE:
         return values.astype("<f2").tobytes()
+    if type_id in (Q8_0_TYPE, Q6_K_TYPE):
+        return quantize(values, "q8_0" if type_id == Q8_0_TYPE else "q6_k").tobytes()
     return (values.astype("<f4").view(np.uint32) >> 16).astype("<u2").tobytes()
 
 
@@ -111,6 +116,9 @@ class SmallModel:
             self.weights[name] = values.astype(np.float32)
         elif type_id == F16_TYPE:
             self.weights[name] = values.astype(np.float16).astype(np.float32)
+        elif type_id in (Q8_0_TYPE, Q6_K_TYPE):
+            rows = np.frombuffer(data, np.uint8).reshape(len(values), -1)
+            self.weights[name] = gguf.quants.dequantize(rows, gguf.GGMLQuantizationType(type_id))
         else:
             self.weights[name] = (
                 (np.frombuffer(data, "<u2").astype(np.uint32) << 16).view(np.float32).reshape(values.shape)

@@ -7,7 +7,7 @@ import numpy as np
 import psutil
 import pytest
 from gguf_bytes import F32, F64, I32, I64, STRING, U32, Tensor, array_kv, i2_s, kv
-from small_model import BF16_TYPE, F16_TYPE, F32_TYPE, TYPE_36, Shape, small_model
+from small_model import BF16_TYPE, F16_TYPE, F32_TYPE, Q6_K_TYPE, Q8_0_TYPE, TYPE_36, Shape, small_model
 
 from bitnet_core import GGUFError, GGUFReader, LiveViewsError, Model, UnsupportedModelError
 
@@ -43,11 +43,12 @@ def test_bytes_per_token_is_the_sum_of_what_is_read(tmp_path, dtype, tied):
 
 
 @pytest.mark.parametrize("arch", ["bitnet-b1.58", "bitnet-25", "bitnet"])
-@pytest.mark.parametrize("head_type", [F32_TYPE, F16_TYPE, BF16_TYPE])
+@pytest.mark.parametrize("head_type", [F32_TYPE, F16_TYPE, BF16_TYPE, Q8_0_TYPE, Q6_K_TYPE])
 def test_architectures_and_head_types_open(tmp_path, arch, head_type):
-    with opened(small_model(arch=arch, head_type=head_type, tied=False), tmp_path) as model:
+    with opened(small_model(arch=arch, n_embd=256, head_type=head_type, tied=False), tmp_path) as model:
         assert model.config.arch == arch
-        assert model.config.head_dtype == {F32_TYPE: "f32", F16_TYPE: "f16", BF16_TYPE: "bf16"}[head_type]
+        names = {F32_TYPE: "f32", F16_TYPE: "f16", BF16_TYPE: "bf16", Q8_0_TYPE: "q8_0", Q6_K_TYPE: "q6_k"}
+        assert model.config.head_dtype == names[head_type]
 
 
 def test_hyper_parameters_may_have_any_integer_width(tmp_path):
@@ -148,9 +149,13 @@ UNSUPPORTED = {
         with_tensor("blk.0.attn_v.weight", (128, 64), 77, bytes(32)),
         "blk.0.attn_v.weight is an unknown type",
     ),
-    "embedding in q8_0": (
-        with_tensor("token_embd.weight", (128, 300), 8, bytes(300 * 4 * 34)),
-        "token_embd.weight is q8_0; embeddings and heads are f32, f16 or bf16",
+    "embedding in q4_0": (
+        with_tensor("token_embd.weight", (128, 300), 2, bytes(300 * 4 * 18)),
+        "token_embd.weight is q4_0; embeddings and heads are f32, f16, bf16, q8_0 or q6_k",
+    ),
+    "head in q8_0 of another shape": (
+        with_tensor("output.weight", (128, 299), 8, bytes(299 * 4 * 34)),
+        r"output.weight has shape \{128, 299, 1, 1\}; the hyper-parameters imply \{128, 300\}",
     ),
     "scale is infinite": (with_scale("blk.1.ffn_up.weight", np.inf), "blk.1.ffn_up.weight: its scale is not finite"),
     "control characters in a name": (

@@ -7,7 +7,7 @@ import time
 import numpy as np
 import psutil
 import pytest
-from small_model import BF16_TYPE, F16_TYPE, F32_TYPE, small_model
+from small_model import BF16_TYPE, F16_TYPE, F32_TYPE, Q6_K_TYPE, Q8_0_TYPE, small_model
 from test_c import build, run
 
 from bitnet_core import LiveViewsError, Model, SamplingParams
@@ -29,9 +29,9 @@ def tokens_of(path, params, n_tokens, **options):
 
 
 @pytest.mark.parametrize("case", PARAMS, ids=lambda name: re.sub(r"\W+", "_", name))
-@pytest.mark.parametrize("head_type", [F16_TYPE, BF16_TYPE, F32_TYPE])
+@pytest.mark.parametrize("head_type", [F16_TYPE, BF16_TYPE, F32_TYPE, Q8_0_TYPE, Q6_K_TYPE])
 def test_thousand_steps(tmp_path, case, head_type):
-    """Twelve times a thousand tokens, equal to the exact head's; and the screen rules out most rows."""
+    """Twenty times a thousand tokens, equal to the exact head's; and the screen rules out most rows."""
     recipe = small_model(n_vocab=3000, n_ctx=1100, n_layer=1, n_embd=256, head_type=head_type, tied=False)
     path = recipe.write(tmp_path / "m.gguf")
     exact, all_rows = tokens_of(path, PARAMS[case], 1000, head="exact")

@@ -10,11 +10,12 @@ import time
 
 import numpy as np
 import pytest
-from small_model import BF16_TYPE, F32_TYPE, small_model
+from small_model import BF16_TYPE, F32_TYPE, Q6_K_TYPE, Q8_0_TYPE, small_model
 
 import bitnet_core.session as session_module
 from bitnet_core import ContextOverflowError, Model, SamplingParams, SessionBusyError
 from bitnet_core._lib import call, ffi, lib, new_error
+from bitnet_core.dtypes import nbytes
 from bitnet_core.kernels import isa_levels
 from bitnet_core.session import token_array
 
@@ -71,6 +72,8 @@ SHAPES = {
     "separate head": {"tied": False},
     "f32 head": {"head_type": F32_TYPE},
     "bf16 head": {"head_type": BF16_TYPE, "tied": False},
+    "q8_0 head": {"head_type": Q8_0_TYPE},
+    "q6_k head": {"head_type": Q6_K_TYPE, "n_embd": 256, "n_rot": 64, "tied": False},
     "partial rotation": {"n_rot": 16},
     "one kv head": {"n_head_kv": 1},
     "no grouping": {"n_head_kv": 4},
@@ -91,6 +94,25 @@ def test_network_in_numpy(tmp_path, isa, case):
     close = np.abs(logits - expected).max(axis=1) < 1e-3 * np.abs(expected).max()
     assert close.mean() >= 0.75  # a code that rounds the other way moves a row and those after it
     assert cosines(logits, expected).min() >= 0.999
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("head_type", [Q8_0_TYPE, Q6_K_TYPE])
+def test_heads_of_blocks_are_the_values_they_stand_for(tmp_path, isa, head_type, tied):
+    """The bits of a float32 head and embedding that hold the same values; in float64, some x has these logits."""
+    blocks = small_model(n_vocab=1000, n_embd=512, n_rot=128, head_type=head_type, tied=tied)
+    floats = small_model(n_vocab=1000, n_embd=512, n_rot=128, head_type=F32_TYPE, tied=tied)
+    for name in ("token_embd.weight", "output.weight")[: 1 if tied else 2]:
+        floats.add_floats(name, blocks.weights[name], F32_TYPE)
+    tokens, logits = np.arange(20) * 7, []
+    for recipe in (blocks, floats):
+        with Model.from_file(recipe.write(tmp_path / "m.gguf"), isa=isa) as model, model.session() as session:
+            logits.append(session.eval(tokens, all_logits=True))
+            assert session.reads.weight_bytes == model.bytes_per_token + 19 * nbytes(model.config.head_dtype, 512)
+    assert logits[0].tobytes() == logits[1].tobytes()
+    head = blocks.weights["token_embd.weight" if tied else "output.weight"].astype(np.float64)
+    x = np.linalg.lstsq(head, logits[0].T.astype(np.float64), rcond=None)[0]  # 512 unknowns, 1000 logits
+    assert np.abs(head @ x - logits[0].T).max() < 1e-4 * np.abs(logits[0]).max()
 
 
 # ---- the same bits ----

@@ -16,7 +16,7 @@ import pytest
 
 from bitnet_core import Model, SamplingParams, dequantize, synthetic
 from bitnet_core.gguf import GGUFReader
-from bitnet_core.synthetic import DTYPES, PRESETS, cached_model, cached_path, layout, write_model
+from bitnet_core.synthetic import DTYPES, HEADS, PRESETS, cached_model, cached_path, layout, write_model
 
 # Of the complete tiny files with seed 42: what a cached file of this GENERATOR_VERSION holds may never change.
 SHA256 = {
@@ -198,6 +198,7 @@ def test_other_architecture(tmp_path):
     [
         ({"preset": "3b"}, "preset '3b' is not one of: tiny, 125m, 700m, 2b"),
         ({"preset": "tiny", "dtype": "f32"}, "dtype 'f32' is not one of: i2_s, qk256, tq2_0"),
+        ({"preset": "tiny", "head_dtype": "q4_0"}, "head_dtype 'q4_0' is not one of: f16, q8_0, q6_k"),
         ({"preset": "tiny", "seed": -1}, "seed must not be negative"),
     ],
 )
@@ -292,6 +293,31 @@ def test_forward_pass_is_sane(tiny, dtype):
         assert len(set(ids)) >= 15  # does not repeat itself for ever
 
 
+@pytest.mark.parametrize("head_dtype", HEADS)
+def test_heads(tmp_path, head_dtype):
+    """Rows of any format have deviation 1, the file the size it said, and the model runs."""
+    path = write_model(tmp_path / "x.gguf", "tiny", head_dtype=head_dtype)
+    made = layout("tiny", head_dtype=head_dtype)
+    assert path.stat().st_size == made.file_size
+    embedding = made.tensors[0]
+    with Model.from_file(path) as model, model.session() as session:
+        assert (model.config.head_dtype, model.config.tied_head) == (head_dtype, True)
+        data = np.array(model.reader.tensors[embedding.name])
+        rows = dequantize(data.view(np.uint8), head_dtype, embedding.shape)
+        assert 0.98 < rows.std() < 1.02
+        assert np.unique(rows[0]).size > 60
+        assert 2 < session.eval([1, 2, 3]).std() < 4.5
+
+
+def test_pieces_of_a_head_are_whole_blocks():
+    """2^20 is no multiple of 34 or 210."""
+    for head_dtype, block_bytes in (("q8_0", 34), ("q6_k", 210)):
+        embedding = layout("125m", head_dtype=head_dtype).tensors[0]
+        assert embedding.bytes_at_a_time % block_bytes == 0
+        assert (embedding.n_blocks - 1) * embedding.bytes_at_a_time < embedding.nbytes
+        assert embedding.n_blocks * embedding.bytes_at_a_time >= embedding.nbytes
+
+
 # ---- writing ----
 
 
@@ -354,7 +380,8 @@ def test_cached_models_are_kept_apart(cache):
         names.add(path.name)
         with GGUFReader(path) as reader:
             assert reader.metadata["general.architecture"] == arch
-    assert len(names) == 2 * len(DTYPES) + 3
+    names |= {cached_model("tiny", head_dtype=head_dtype, seed=1).name for head_dtype in HEADS[1:]}
+    assert len(names) == 2 * len(DTYPES) + 3 + 2
     assert {path.name for path in cache.iterdir()} == names
 
 

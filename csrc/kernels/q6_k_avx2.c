@@ -84,6 +84,7 @@ BNC_AVX2 BNC_INLINE void unpack(const uint8_t *in, uint8_t codes[BLOCK], float s
         const __m256i high = _mm256_loadu_si256((const __m256i *)(in + HIGH + 32 * h));
         const __m256i bits[4] = {_mm256_slli_epi16(high, 4), _mm256_slli_epi16(high, 2), high,
                                  _mm256_srli_epi16(high, 2)};
+        BNC_UNROLL
         for (int k = 0; k < 4; k++) {
             const __m256i bytes = _mm256_loadu_si256((const __m256i *)(in + 64 * h + 32 * (k % 2)));
             const __m256i low = _mm256_and_si256(k < 2 ? bytes : _mm256_srli_epi16(bytes, 4), low4);
@@ -94,6 +95,8 @@ BNC_AVX2 BNC_INLINE void unpack(const uint8_t *in, uint8_t codes[BLOCK], float s
     const __m256 d = _mm256_set1_ps(bnc_f32_of_f16(bnc_load_u16(in + SCALE)));
     for (int g = 0; g < N_GROUPS; g += 8)
         _mm256_storeu_ps(step + g, _mm256_mul_ps(d, bnc_int8_avx2(in + SCALES + g)));
+    /* What follows loads them: gcc would take them out of the registers again, by shuffles and spills, at half the speed. */
+    __asm__ volatile("" ::: "memory");
 }
 
 BNC_AVX2 BNC_INLINE void unpack_blocks(const uint8_t *in, int64_t n, float *x, bool stream) {
@@ -116,6 +119,49 @@ BNC_AVX2 void bnc_dequantize_q6_k_avx2(const uint8_t *in, int64_t n_rows, int64_
     } else {
         unpack_blocks(in, n, x, false);
     }
+}
+
+/* Rows at a time, from as many far-apart ranges: see dot_avx2.c. */
+enum { STREAMS = 4, PREFETCH = 1024 };
+
+/* y[r * y_stride] = w[r] . x for n_rows <= STREAMS rows, row_stride bytes apart. A block of each is unpacked before the rows
+ * are added up in turn: sixteen additions to one sum would wait for each other. */
+BNC_AVX2 BNC_INLINE void dot_rows(const uint8_t *w, int64_t row_stride, int n_rows, int64_t n, const float *x, float *y,
+                                  int64_t y_stride) {
+    bnc_lanes acc[STREAMS];
+    for (int r = 0; r < n_rows; r++)
+        acc[r].lo = acc[r].hi = _mm256_setzero_ps();
+    for (int64_t i = 0; i < n; i += BLOCK, w += BLOCK_BYTES) {
+        uint8_t codes[STREAMS][BLOCK];
+        float step[STREAMS][N_GROUPS];
+        for (int r = 0; r < n_rows; r++) {
+            for (int line = 0; line < BLOCK_BYTES; line += BNC_CACHE_LINE)
+                __builtin_prefetch(w + r * row_stride + PREFETCH + line);
+            unpack(w + r * row_stride, codes[r], step[r]);
+        }
+        for (int g = 0; g < N_GROUPS; g++) {
+            const float *at = x + i + GROUP * g;
+            const __m256 x_lo = _mm256_loadu_ps(at), x_hi = _mm256_loadu_ps(at + 8);
+            BNC_UNROLL
+            for (int r = 0; r < n_rows; r++) {
+                const __m256 s = _mm256_set1_ps(step[r][g]);
+                const __m256 lo = _mm256_mul_ps(s, bnc_int8_avx2(codes[r] + GROUP * g));
+                const __m256 hi = _mm256_mul_ps(s, bnc_int8_avx2(codes[r] + GROUP * g + 8));
+                acc[r].lo = _mm256_add_ps(acc[r].lo, _mm256_mul_ps(lo, x_lo));
+                acc[r].hi = _mm256_add_ps(acc[r].hi, _mm256_mul_ps(hi, x_hi));
+            }
+        }
+    }
+    for (int r = 0; r < n_rows; r++)
+        y[r * y_stride] = bnc_sum_lanes_avx2(acc[r]);
+}
+
+BNC_AVX2 void bnc_head_q6_k_avx2(const uint8_t *w, int64_t n_rows, int64_t ne0, const float *x, float *y) {
+    const int64_t row_bytes = ne0 / BLOCK * BLOCK_BYTES, apart = n_rows / STREAMS;
+    for (int64_t r = 0; r < apart; r++)
+        dot_rows(w + r * row_bytes, apart * row_bytes, STREAMS, ne0, x, y + r, apart);
+    for (int64_t r = apart * STREAMS; r < n_rows; r++)
+        dot_rows(w + r * row_bytes, row_bytes, 1, ne0, x, y + r, 1);
 }
 
 #endif

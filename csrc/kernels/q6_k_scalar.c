@@ -76,3 +76,15 @@ void bnc_dequantize_q6_k_scalar(const uint8_t *in, int64_t n_rows, int64_t ne0, 
     for (int64_t i = 0; i < n_rows * ne0; i += BLOCK, x += BLOCK, in += BLOCK_BYTES)
         unpack(in, x);
 }
+
+void bnc_head_q6_k_scalar(const uint8_t *w, int64_t n_rows, int64_t ne0, const float *x, float *y) {
+    for (int64_t r = 0; r < n_rows; r++) {
+        float lane[BNC_LANES] = {0}, block[BLOCK];
+        for (int64_t i = 0; i < ne0; i += BLOCK, w += BLOCK_BYTES) {
+            unpack(w, block);
+            for (int k = 0; k < BLOCK; k++)
+                lane[k % BNC_LANES] += block[k] * x[i + k];
+        }
+        y[r] = bnc_sum_lanes(lane);
+    }
+}

@@ -53,4 +53,43 @@ BNC_AVX2 void bnc_dequantize_q8_0_avx2(const uint8_t *in, int64_t n_rows, int64_
     }
 }
 
+/* Rows at a time, from as many far-apart ranges: see dot_avx2.c. */
+enum { STREAMS = 4, PREFETCH = 1024 };
+
+BNC_AVX2 BNC_INLINE void add_block(const uint8_t *w, const __m256 x[4], bnc_lanes *acc) {
+    const __m256 d = _mm256_cvtph_ps(_mm_set1_epi16((short)bnc_load_u16(w)));
+    for (int k = 0; k < 4; k += 2) {
+        const __m256 lo = _mm256_mul_ps(d, bnc_int8_avx2(w + SCALE_BYTES + 8 * k));
+        const __m256 hi = _mm256_mul_ps(d, bnc_int8_avx2(w + SCALE_BYTES + 8 * k + 8));
+        acc->lo = _mm256_add_ps(acc->lo, _mm256_mul_ps(lo, x[k]));
+        acc->hi = _mm256_add_ps(acc->hi, _mm256_mul_ps(hi, x[k + 1]));
+    }
+}
+
+/* y[r * y_stride] = w[r] . x for n_rows <= STREAMS rows, row_stride bytes apart. */
+BNC_AVX2 BNC_INLINE void dot_rows(const uint8_t *w, int64_t row_stride, int n_rows, int64_t n, const float *x, float *y,
+                                  int64_t y_stride) {
+    bnc_lanes acc[STREAMS];
+    for (int r = 0; r < n_rows; r++)
+        acc[r].lo = acc[r].hi = _mm256_setzero_ps();
+    for (int64_t i = 0; i < n; i += BLOCK, w += BLOCK_BYTES) {
+        const __m256 v[4] = {_mm256_loadu_ps(x + i), _mm256_loadu_ps(x + i + 8), _mm256_loadu_ps(x + i + 16),
+                             _mm256_loadu_ps(x + i + 24)};
+        for (int r = 0; r < n_rows; r++) {
+            __builtin_prefetch(w + r * row_stride + PREFETCH);
+            add_block(w + r * row_stride, v, &acc[r]);
+        }
+    }
+    for (int r = 0; r < n_rows; r++)
+        y[r * y_stride] = bnc_sum_lanes_avx2(acc[r]);
+}
+
+BNC_AVX2 void bnc_head_q8_0_avx2(const uint8_t *w, int64_t n_rows, int64_t ne0, const float *x, float *y) {
+    const int64_t row_bytes = ne0 / BLOCK * BLOCK_BYTES, apart = n_rows / STREAMS;
+    for (int64_t r = 0; r < apart; r++)
+        dot_rows(w + r * row_bytes, apart * row_bytes, STREAMS, ne0, x, y + r, apart);
+    for (int64_t r = apart * STREAMS; r < n_rows; r++)
+        dot_rows(w + r * row_bytes, row_bytes, 1, ne0, x, y + r, 1);
+}
+
 #endif

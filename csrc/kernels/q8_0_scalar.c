@@ -42,3 +42,15 @@ void bnc_dequantize_q8_0_scalar(const uint8_t *in, int64_t n_rows, int64_t ne0, 
             x[k] = d * (float)(int8_t)in[SCALE_BYTES + k];
     }
 }
+
+void bnc_head_q8_0_scalar(const uint8_t *w, int64_t n_rows, int64_t ne0, const float *x, float *y) {
+    for (int64_t r = 0; r < n_rows; r++) {
+        float lane[BNC_LANES] = {0}, block[BLOCK];
+        for (int64_t i = 0; i < ne0; i += BLOCK, w += BLOCK_BYTES) {
+            bnc_dequantize_q8_0_scalar(w, 1, BLOCK, 1.0f, block);
+            for (int k = 0; k < BLOCK; k++)
+                lane[k % BNC_LANES] += block[k] * x[i + k];
+        }
+        y[r] = bnc_sum_lanes(lane);
+    }
+}

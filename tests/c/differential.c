@@ -222,7 +222,7 @@ static uint8_t *float_rows(const pair *p, int64_t n_rows, int64_t ne0) {
 }
 
 static void test_head(const pair *p) {
-    const int64_t n_rows = between(1, 11), ne0 = between(1, 150);
+    const int64_t n_rows = between(1, 11), ne0 = bnc_round_up(between(1, 150), bnc_dtype_at(p->dtype)->block);
     const uint8_t *w = float_rows(p, n_rows, ne0);
     const float *x = random_floats(ne0, 2.0f);
     COMPARE(p, head, float, n_rows, w, n_rows, ne0, x, OUT);
