@@ -326,7 +326,7 @@ def bench(
         typer.Option("-b", "--batch-size", help="Tokens of a prompt in one pass over the weights. Default: 256."),
     ] = None,
     cache_type: Annotated[
-        list[str] | None, typer.Option("-ctk", "--cache-type", help="Keys and values: f16 or f32. Default: f16.")
+        list[str] | None, typer.Option("-ctk", "--cache-type", help="Keys and values: f16, f32 or q8_0. Default: f16.")
     ] = None,
     isa: Annotated[
         list[str] | None, typer.Option(help="Level of kernels, see `bitnet cpu`. Default: the best here.")

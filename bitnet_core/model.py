@@ -230,7 +230,9 @@ class Model:
         n_ctx
             Positions its KV cache holds; default and largest value: the model's. Memory is taken as positions are used.
         kv_dtype
-            ``"f16"`` or ``"f32"``, the type of cached keys and values.
+            Type of cached keys and values. With ``"f16"`` and ``"f32"`` attention computes in float32. ``"q8_0"`` is
+            int8 in blocks of 32 with a float16 scale, 0.53 of the bytes of ``"f16"``; attention then rounds queries and
+            weights, too (docs/performance.md shows the error).
         n_threads
             Default: the model's.
         n_batch
@@ -243,6 +245,8 @@ class Model:
         ------
         ValueError
             A value is out of range.
+        UnsupportedModelError
+            ``kv_dtype="q8_0"``, and the model's heads are no multiple of 32 elements, or longer than 512.
         MemoryError
             The cache or the activations do not fit in memory.
         """

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Reads", "Workspace"]
 
-KV_DTYPES = {"f16": lib.BNC_KV_F16, "f32": lib.BNC_KV_F32}
+KV_DTYPES = {"f16": lib.BNC_KV_F16, "f32": lib.BNC_KV_F32, "q8_0": lib.BNC_KV_Q8_0}
 
 
 class Reads(NamedTuple):

@@ -252,7 +252,7 @@ int32_t bnc_workspace_kernels_used(const bnc_workspace *workspace, int32_t *out,
 /* One sequence: KV cache and position. The workspace must outlive it. */
 typedef struct bnc_session bnc_session;
 
-typedef enum { BNC_KV_F16 = 0, BNC_KV_F32 } bnc_kv_dtype;
+typedef enum { BNC_KV_F16 = 0, BNC_KV_F32, BNC_KV_Q8_0 } bnc_kv_dtype;
 
 typedef struct {
     int64_t n_ctx; /* positions the KV cache holds; 0: the workspace's */

@@ -7,8 +7,7 @@
 /* Heads of the cache lie n_ctx rows apart, so only small pages keep a short sequence in a large cache small. */
 static bnc_status allocate(bnc_session *s, bnc_error *err) {
     const bnc_model_config *c = &s->workspace->model->config;
-    const uint64_t element = s->kv_dtype == BNC_DTYPE_f16 ? 2 : 4;
-    if (!bnc_mul_u64((uint64_t)(c->n_layer * 2 * c->n_head_kv * c->n_embd_head), element, &s->kv_bytes) ||
+    if (!bnc_mul_u64((uint64_t)(c->n_layer * 2 * c->n_head_kv), (uint64_t)s->kv_row_bytes, &s->kv_bytes) ||
         !bnc_mul_u64(s->kv_bytes, (uint64_t)s->n_ctx, &s->kv_bytes))
         return bnc_error_set(err, BNC_ERR_NOMEM, "a session of %lld positions is larger than any memory",
                              (long long)s->n_ctx);
@@ -18,21 +17,39 @@ static bnc_status allocate(bnc_session *s, bnc_error *err) {
     return BNC_OK;
 }
 
+static const int32_t kv_dtypes[] = {
+    [BNC_KV_F16] = BNC_DTYPE_f16,
+    [BNC_KV_F32] = BNC_DTYPE_f32,
+    [BNC_KV_Q8_0] = BNC_DTYPE_q8_0,
+};
+
+static bnc_status check_kv_dtype(const bnc_model_config *c, int32_t kv_dtype, bnc_error *err) {
+    if (kv_dtype < 0 || kv_dtype >= (int32_t)BNC_COUNTOF(kv_dtypes))
+        return bnc_error_set(err, BNC_ERR_ARGUMENT, "kv_dtype %d is none of bnc_kv_dtype", (int)kv_dtype);
+    const int64_t block = bnc_dtype_at(BNC_DTYPE_q8_0)->block;
+    if (kv_dtype == BNC_KV_Q8_0 && (c->n_embd_head % block || c->n_embd_head > BNC_Q8_0_HEAD_MAX))
+        return bnc_error_set(
+            err, BNC_ERR_UNSUPPORTED,
+            "a q8_0 cache needs heads of whole blocks of %lld elements, up to %d; this model's have %lld",
+            (long long)block, BNC_Q8_0_HEAD_MAX, (long long)c->n_embd_head);
+    return BNC_OK;
+}
+
 bnc_status bnc_session_new(bnc_workspace *workspace, const bnc_session_options *options, bnc_session **out,
                            bnc_error *err) {
+    const bnc_model_config *c = &workspace->model->config;
     const int64_t n_ctx = options->n_ctx ? options->n_ctx : workspace->n_ctx;
     if (n_ctx < 1 || n_ctx > workspace->n_ctx)
         return bnc_error_set(err, BNC_ERR_ARGUMENT, "n_ctx must be 1 to %lld, not %lld", (long long)workspace->n_ctx,
                              (long long)n_ctx);
-    if (options->kv_dtype != BNC_KV_F16 && options->kv_dtype != BNC_KV_F32)
-        return bnc_error_set(err, BNC_ERR_ARGUMENT, "kv_dtype %d is neither BNC_KV_F16 nor BNC_KV_F32",
-                             (int)options->kv_dtype);
+    BNC_TRY(check_kv_dtype(c, options->kv_dtype, err));
     bnc_session *s = calloc(1, sizeof *s);
     if (!s)
         return bnc_error_nomem(err, sizeof *s);
     s->workspace = workspace;
     s->n_ctx = n_ctx;
-    s->kv_dtype = options->kv_dtype == BNC_KV_F16 ? BNC_DTYPE_f16 : BNC_DTYPE_f32;
+    s->kv_dtype = kv_dtypes[options->kv_dtype];
+    s->kv_row_bytes = bnc_dtype_nbytes(s->kv_dtype, 1, c->n_embd_head, NULL);
     const bnc_status status = allocate(s, err);
     if (status != BNC_OK) {
         free(s);

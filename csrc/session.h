@@ -9,7 +9,8 @@
 
 struct bnc_session {
     bnc_workspace *workspace;
-    int32_t kv_dtype; /* BNC_DTYPE_f16 or BNC_DTYPE_f32 */
+    int32_t kv_dtype;     /* of dtype.def: f16, f32 or q8_0 */
+    int64_t kv_row_bytes; /* of one head's keys or values at one position */
     int64_t n_ctx, n_past;
     uint64_t kv_bytes;
     uint8_t *kv; /* (n_layer, 2, n_head_kv, n_ctx, n_embd_head) of kv_dtype: keys, then values */
@@ -18,8 +19,7 @@ struct bnc_session {
 /* The cache row of head h at position pos; part 0: keys, 1: values. Rows of one head are adjacent. */
 BNC_INLINE uint8_t *bnc_session_kv(const bnc_session *s, int64_t il, int part, int64_t h, int64_t pos) {
     const bnc_model_config *c = &s->workspace->model->config;
-    const int64_t row = (((il * 2 + part) * c->n_head_kv + h) * s->n_ctx + pos) * c->n_embd_head;
-    return s->kv + row * (s->kv_dtype == BNC_DTYPE_f16 ? 2 : 4);
+    return s->kv + (((il * 2 + part) * c->n_head_kv + h) * s->n_ctx + pos) * s->kv_row_bytes;
 }
 
 #endif

@@ -34,7 +34,7 @@ typedef struct {
 /* Attention is cut into chunks of positions, so that few heads still share the work and a chunk of keys or values stays in
  * the second-level cache (64 KiB of float16 for heads of 128); and is done for some tokens at a time, which bounds the
  * memory that the chunks' results take. */
-enum { BNC_ATTN_CHUNK = 256, BNC_ATTN_TOKENS = 16 };
+enum { BNC_ATTN_CHUNK = BNC_MIX_ROWS, BNC_ATTN_TOKENS = 16 };
 
 /* The results of the chunks for one token and head. */
 typedef struct {

@@ -90,7 +90,7 @@ def test_all_is_checked_before_the_first_is_measured(tiny_model, tmp_path):
     with pytest.raises(ContextOverflowError, match=r"tiny.gguf: tg13 @ d500 needs 513 positions.* has 512"):
         bench.check(bench.plan([tiny_model], n_prompt=[8], n_gen=[13], n_depth=[0, 500]))
     with pytest.raises(ValueError, match="kv_dtype"):
-        bench.check(bench.plan([tiny_model], type_k=["f16", "q8_0"]))
+        bench.check(bench.plan([tiny_model], type_k=["f16", "q4_0"]))
     with pytest.raises(ValueError, match="avx1024"):
         bench.check(bench.plan([tiny_model], isa=["scalar", "avx1024"]))
     with pytest.raises(FileNotFoundError):
@@ -238,7 +238,7 @@ def test_markdown_has_a_row_a_test(tiny_model):
 
 
 def test_markdown_shows_what_was_asked_for(tiny_model):
-    arguments = ["-n", "0", "-p", "8", "-b", "4,8", "--isa", "scalar", "--head", "exact", "-ctk", "f32", "-r", "1"]
+    arguments = ["-n", "0", "-p", "8", "-b", "4,8", "--isa", "scalar", "--head", "exact", "-ctk", "q8_0", "-r", "1"]
     out = bitnet_bench(tiny_model, tiny_model, *arguments).stdout.splitlines()
     assert len(out) == 2 + 4
     assert [t.strip() for t in out[0].strip("|").split("|")][1:9] == [
@@ -271,7 +271,7 @@ def test_csv(tiny_model):
         (["-pg", "5"], "-pg takes two numbers, of a prompt and of tokens to generate, not '5'"),
         (["-p", "0", "-n", "0"], "nothing to measure: no prompt, nothing to generate"),
         (["-p", "513"], "{model}: pp513 needs 513 positions, the model's context has 512"),
-        (["-ctk", "q8_0"], "kv_dtype must be one of f16, f32, not 'q8_0'"),
+        (["-ctk", "q4_0"], "kv_dtype must be one of f16, f32, q8_0, not 'q4_0'"),
         (["--head", "no"], "head must be one of auto, exact, screened, not 'no'"),
         (["-t", "0"], "n_threads must be 1 to 256, not 0"),
     ],

@@ -13,7 +13,7 @@ import pytest
 from small_model import BF16_TYPE, F32_TYPE, Q6_K_TYPE, Q8_0_TYPE, small_model
 
 import bitnet_core.session as session_module
-from bitnet_core import ContextOverflowError, Model, SamplingParams, SessionBusyError
+from bitnet_core import ContextOverflowError, Model, SamplingParams, SessionBusyError, UnsupportedModelError
 from bitnet_core._lib import call, ffi, lib, new_error
 from bitnet_core.dtypes import nbytes
 from bitnet_core.kernels import isa_levels
@@ -54,13 +54,18 @@ def test_oracle_to_the_last_digits(vectors, isa):
         np.testing.assert_allclose(session.eval(tokens, all_logits=True), logits, rtol=0, atol=1e-4)
 
 
+# Least cosine, and least fraction of equal argmaxes, of each type of cache.
+ORACLE_LIMITS = {"f32": (0.999, 0.95), "f16": (0.999, 0.90), "q8_0": (0.998, 0.90)}
+
+
 @pytest.mark.parametrize("name", ["tiny_a", "tiny_b"])
-@pytest.mark.parametrize(("kv_dtype", "equal_argmax"), [("f32", 0.95), ("f16", 0.90)])
-def test_oracle(vectors, isa, name, kv_dtype, equal_argmax):
+@pytest.mark.parametrize("kv_dtype", ORACLE_LIMITS)
+def test_oracle(vectors, isa, name, kv_dtype):
+    cosine, equal_argmax = ORACLE_LIMITS[kv_dtype]
     path, tokens, expected = oracle(vectors, name)
     with Model.from_file(path, isa=isa) as model, model.session(kv_dtype=kv_dtype) as session:
         logits = session.eval(tokens, all_logits=True)
-    assert cosines(logits, expected).min() >= 0.999
+    assert cosines(logits, expected).min() >= cosine
     assert (logits.argmax(axis=1) == expected.argmax(axis=1)).mean() >= equal_argmax
 
 
@@ -120,9 +125,10 @@ def test_heads_of_blocks_are_the_values_they_stand_for(tmp_path, isa, head_type,
 
 def test_bits_do_not_depend_on_level_threads_or_blocks(tmp_path):
     """Every level of kernels, 1 to 4 threads, one block, many blocks, token by token: one answer."""
-    path = small_model(n_embd=384, n_head=32, n_head_kv=8, n_rot=12, n_ff=512).write(tmp_path / "m.gguf")
+    head_of_12 = small_model(n_embd=384, n_head=32, n_head_kv=8, n_rot=12, n_ff=512).write(tmp_path / "12.gguf")
+    head_of_96 = small_model(n_embd=384, n_head=4, n_head_kv=1, n_rot=32, n_ff=512).write(tmp_path / "96.gguf")
     tokens = np.random.default_rng(1).integers(0, 300, 50)
-    for kv_dtype in ("f16", "f32"):
+    for path, kv_dtype in [(head_of_12, "f16"), (head_of_12, "f32"), (head_of_96, "f16"), (head_of_96, "q8_0")]:
         answers = []
         for level in isa_levels():
             with Model.from_file(path, isa=level) as model:
@@ -138,13 +144,13 @@ def test_bits_do_not_depend_on_level_threads_or_blocks(tmp_path):
 
 def test_bits_over_several_chunks_of_attention(tmp_path):
     """Attention is cut at fixed positions: a context of three chunks has one answer as well, and it is numpy's."""
-    recipe = small_model(n_ctx=700, n_layer=1, n_head=8, n_head_kv=2, n_rot=16)
+    recipe = small_model(n_ctx=700, n_layer=1, n_embd=256, n_head=8, n_head_kv=2)
     path = recipe.write(tmp_path / "m.gguf")
     tokens = np.random.default_rng(1).integers(0, 300, 530)
     with Model.from_file(path, isa="scalar", n_threads=1) as model, model.session(kv_dtype="f32") as session:
         expected = session.eval(tokens, all_logits=True)
     assert cosines(expected, recipe.logits(tokens)).min() >= 0.999
-    for kv_dtype in ("f32", "f16"):
+    for kv_dtype, cosine in (("f32", 1 - 1e-6), ("f16", 0.999), ("q8_0", 0.998)):
         answers = []
         for level in isa_levels():
             for n_threads, n_batch in [(1, 1), (2, 256), (3, 17), (2, 600)]:
@@ -155,6 +161,7 @@ def test_bits_over_several_chunks_of_attention(tmp_path):
                     answers.append(session.eval(tokens, all_logits=True))
         for answer in answers:
             np.testing.assert_array_equal(answer, expected if kv_dtype == "f32" else answers[0])
+        assert cosines(answers[0], expected).min() >= cosine
 
 
 def test_last_logits_are_the_last_row(session):
@@ -254,12 +261,23 @@ def test_context_can_be_filled_to_the_last_position(session):
         ({"n_batch": 10**6}, "n_batch must be 1 to 16384"),
         ({"n_threads": 0}, "n_threads must be 1 to 256"),
         ({"n_threads": 257}, "n_threads must be 1 to 256"),
-        ({"kv_dtype": "q4"}, "kv_dtype must be one of f16, f32, not 'q4'"),
+        ({"kv_dtype": "q4"}, "kv_dtype must be one of f16, f32, q8_0, not 'q4'"),
     ],
 )
 def test_bad_options(model, options, message):
     with pytest.raises(ValueError, match=message):
         model.session(**options)
+
+
+@pytest.mark.parametrize(
+    ("shape", "head"), [({"n_embd": 384, "n_head": 8, "n_rot": 16}, 48), ({"n_embd": 1152, "n_head": 2}, 576)]
+)
+def test_a_q8_0_cache_needs_heads_of_whole_blocks(tmp_path, shape, head):
+    message = f"a q8_0 cache needs heads of whole blocks of 32 elements, up to 512; this model's have {head}"
+    with Model.from_file(small_model(n_layer=1, **shape).write(tmp_path / "m.gguf")) as model:
+        with pytest.raises(UnsupportedModelError, match=message):
+            model.session(kv_dtype="q8_0")
+        assert np.isfinite(model.session().eval([1])).all()
 
 
 # ---- position ----
@@ -458,6 +476,12 @@ def test_memory_is_as_reported(model):
         assert session.n_batch == 4
         assert session.kv_bytes == c.n_layer * 2 * c.n_head_kv * 10 * c.n_embd_head * 2
         assert 0 < session.scratch_bytes < 1 << 20
+    rows = c.n_layer * 2 * c.n_head_kv * 10
+    with model.session(n_ctx=10, kv_dtype="q8_0") as session:
+        assert session.kv_bytes == rows * (c.n_embd_head // 32 * 34)
+        session.eval([1, 2])
+        session.eval([3])
+        assert session.reads.kv_bytes == rows // 10 * 3 * (c.n_embd_head // 32 * 34)
 
 
 # ---- generation ----

@@ -19,6 +19,9 @@
 
 enum { BNC_LANES = 16 };
 
+/* What scores and mix take at most on a q8_0 cache: elements of a head, rows. */
+enum { BNC_Q8_0_HEAD_MAX = 512, BNC_MIX_ROWS = 256 };
+
 /* The one way to join the lanes of a sum: halves, then quarters, and so on, as vector registers fold. */
 BNC_INLINE float bnc_sum_lanes(const float lane[BNC_LANES]) {
     float s[8];
@@ -61,6 +64,12 @@ typedef struct {
  *             be fetched ahead.
  * mix         y[g][i] = sum over j of p[g][j] * v[j][i], j ascending; rows of p are p_stride apart, of y y_stride; next as
  *             in scores.
+ *
+ *             On q8_0 both compute with integers where many elements meet. scores: the query is quantized as the keys were, and
+ *             the sum runs over blocks, ascending: (float)(exact product of the codes) * (d of the key * d of the query).
+ *             mix: |p| <= 1, n <= BNC_MIX_ROWS; p * d is rounded to 16 bits of the largest d of the 32 columns, p = 1:
+ *             w[j] = round_half_even(p[j] * (d[j] * (32767 / top))), y = (float)(exact sum of w * code) * (top / 32767).
+ *             Heads are whole blocks, up to BNC_Q8_0_HEAD_MAX elements.
  * screen      rows of a 4-bit head (screen_layout.h) times an activation: sums[r] = the sum over lanes of (dot - offset) * step, and
  *             energies[r] = the sum over lanes of step^2 * energy.
  * screen_encode  a row of such a head from n_stripes * 512 floats, and the dither of each column.

@@ -228,17 +228,28 @@ static void test_head(const pair *p) {
     COMPARE(p, head, float, n_rows, w, n_rows, ne0, x, OUT);
 }
 
+/* Rows of keys or values; heads of whole blocks where the dtype has blocks. Now and then as many as a chunk has. */
+static void attention_shape(const pair *p, int64_t *n, int64_t *ne0) {
+    const int64_t block = bnc_dtype_at(p->dtype)->block;
+    *n = random_u64() % 16 ? between(1, 40) : BNC_MIX_ROWS;
+    *ne0 = block > 1 ? between(1, 9) * block : between(0, 2) ? between(1, 12) * 16 : between(1, 150);
+}
+
 static void test_scores(const pair *p) {
-    const int64_t n = between(1, 40), ne0 = between(0, 2) ? between(1, 12) * 16 : between(1, 150), stride = n + 3;
+    int64_t n, ne0;
+    attention_shape(p, &n, &ne0);
     const int n_group = (int)between(1, 9);
+    const int64_t stride = n + 3;
     const uint8_t *k = float_rows(p, n, ne0), *next = float_rows(p, n, ne0);
     const float *x = random_floats(n_group * ne0, 2.0f);
     COMPARE(p, scores, float, n_group *stride, x, n_group, k, n, ne0, 0.3f, OUT, stride, next);
 }
 
 static void test_mix(const pair *p) {
-    const int64_t n = between(1, 40), ne0 = between(0, 2) ? between(1, 12) * 16 : between(1, 150), stride = n + 3;
+    int64_t n, ne0;
+    attention_shape(p, &n, &ne0);
     const int n_group = (int)between(1, 9);
+    const int64_t stride = n + 3;
     const uint8_t *v = float_rows(p, n, ne0);
     const float *weights = random_floats(n_group * stride, 1.0f);
     COMPARE(p, mix, float, n_group *(ne0 + 2), weights, stride, n_group, v, n, ne0, OUT, ne0 + 2, v);
