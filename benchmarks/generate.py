@@ -23,13 +23,13 @@ class _Sessions:
     version = "1"
     timeout = 300
 
-    def open(self, name, threads, n_ctx):
+    def open(self, name, threads, n_ctx, **options):
         common.need_threads(threads)
         path = common.model_path(name)
         self.model = common.need("bitnet_core", "Model").Model.from_file(path, n_threads=threads)
         if n_ctx > self.model.config.n_ctx:
             raise NotImplementedError(f"the model has {self.model.config.n_ctx} positions, {n_ctx} are needed")
-        self.session = self.model.session(n_ctx=n_ctx)
+        self.session = self.model.session(n_ctx=n_ctx, **options)
         self.tokens = tokens_of(self.model, n_ctx)
 
     def teardown(self, *_):
@@ -79,18 +79,11 @@ class PrefillLong(Prefill):
         return super().track_token(model, threads, tokens)
 
 
-class Decode(_Sessions):
-    """One more token, `depth` positions into a text. The cache up to there holds seeded noise, not a prefill."""
+class _AtDepth(_Sessions):
+    """A session `depth` positions into a text. The cache up to there holds seeded noise, not a prefill."""
 
-    params = [["tiny", "2b", "2b-qk256", "given"], common.THREADS, [0, 512, 2048]]
-    param_names = ["model", "threads", "depth"]
-    # tiny has 512 positions; and attention costs in 2b-qk256 what it costs in 2b.
-    skip_params = [
-        (model, threads, depth) for model in ("tiny", "2b-qk256") for threads in (1, 2) for depth in (512, 2048)
-    ]
-
-    def setup(self, model, threads, depth):
-        self.open(model, threads, depth + ROOM)
+    def open_at(self, name, threads, depth, **options):
+        self.open(name, threads, depth + ROOM, **options)
         self.session.fill_kv(depth, seed=42)
         self.depth = depth
         self.check()
@@ -102,6 +95,20 @@ class Decode(_Sessions):
         self.session.rewind(self.depth)
         self.session.eval([a])
         common.same_logits(self.session.eval([b]), at_once)
+
+
+class Decode(_AtDepth):
+    """One more token, `depth` positions into a text."""
+
+    params = [["tiny", "2b", "2b-qk256", "given"], common.THREADS, [0, 512, 2048]]
+    param_names = ["model", "threads", "depth"]
+    # tiny has 512 positions; and attention costs in 2b-qk256 what it costs in 2b.
+    skip_params = [
+        (model, threads, depth) for model in ("tiny", "2b-qk256") for threads in (1, 2) for depth in (512, 2048)
+    ]
+
+    def setup(self, model, threads, depth):
+        self.open_at(model, threads, depth)
 
     def measure(self, seconds):
         token = self.tokens[:1]
@@ -119,6 +126,27 @@ class Decode(_Sessions):
     @common.sampled(rounds=1)
     def track_token_p95(self, model, threads, depth):
         return common.quantile(self.measure(seconds=2.0), 0.95)
+
+
+class Depth(_AtDepth):
+    """A greedy token at the start and at the end of the context, by the type of the cache: what attention adds."""
+
+    params = [["2b", "given"], [2], ["f16", "q8_0"], [0, 3968]]
+    param_names = ["model", "threads", "cache", "depth"]
+
+    def setup(self, model, threads, cache, depth):
+        if cache not in common.need("bitnet_core.session", "_KV_DTYPES")._KV_DTYPES:  # noqa: SLF001  # the one list
+            raise NotImplementedError(f"this commit has no {cache} cache")
+        self.params = common.need("bitnet_core", "SamplingParams").SamplingParams(temperature=0.0, max_tokens=1)
+        self.open_at(model, threads, depth, kv_dtype=cache)
+        self.token()  # the screen is made here
+
+    def token(self):
+        return next(self.session.generate(self.tokens[:1], self.params), None)
+
+    @common.sampled(rounds=1)
+    def track_token(self, model, threads, cache, depth):
+        return common.samples(self.token, before=lambda: self.session.rewind(self.depth), seconds=2.0)
 
 
 class Generate(_Sessions):
