@@ -8,7 +8,7 @@ that of real tokens, their evaluation is saved.
 A record has llama-bench's fields, where they mean something here, and at its end these:
 
 ========================  =============================================================================================
-``isa``, ``head``         level of kernels; how tokens are found, ``exact`` or ``screened``
+``isa``, ``head``         level of kernels; how tokens are found, ``exact``, ``screened`` or ``proven``
 ``bytes_per_token``       read from memory, mean of all tokens: weights, and when generating the KV cache, too
 ``gb_s``                  these bytes by the median time, in 1e9 bytes a second
 ``read_gb_s``             median speed of plain reads of 256 MiB, taken before each repetition
@@ -330,7 +330,7 @@ def _run(cases: list[Case], n_repetitions: int, progress: Callable[[str], None])
                         "test_time": begun.strftime("%Y-%m-%dT%H:%M:%SZ"),
                         **_figures(case, rounds, _macs_per_token(model)),
                         "isa": model.isa,
-                        "head": "screened" if model.screened else "exact",
+                        "head": model.head,
                     }
                 yield {name: record[name] for name in FIELDS}
 

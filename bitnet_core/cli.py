@@ -333,7 +333,9 @@ def bench(
     ] = None,
     head: Annotated[
         list[str] | None,
-        typer.Option(help="How tokens are found: exact, screened, or auto, by the size of the head. Default: auto."),
+        typer.Option(
+            help="How tokens are found: exact, screened, proven or auto. Default: auto, by the size of the head."
+        ),
     ] = None,
     repetitions: Annotated[int, typer.Option("-r", "--repetitions", help="Of each test.", min=1)] = 5,
     output: Annotated[_Output, typer.Option("-o", "--output", help="What goes to standard output.")] = _Output.MD,

@@ -24,7 +24,9 @@ __all__ = ["Model", "ModelConfig"]
 
 # Bytes of a head from which screening it pays: a smaller one fits the processor's caches.
 _SCREEN_FROM = 16 << 20
-_HEADS = ("auto", "exact", "screened")
+_SCREEN_AT_MOST = 0.75  # of the head's bytes
+_SCREENS = {"screened": lib.BNC_SCREEN_DITHERED, "proven": lib.BNC_SCREEN_PROVEN}
+_HEADS = ("auto", "exact", *_SCREENS)
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ class ModelConfig:
 
 def _screen_pays(handle: Any, config: ModelConfig) -> bool:
     head = nbytes(config.head_dtype, (config.n_vocab, config.n_embd))
-    return head >= _SCREEN_FROM and int(lib.bnc_screen_bytes(handle)) <= head / 2
+    return head >= _SCREEN_FROM and int(lib.bnc_screen_bytes(handle, lib.BNC_SCREEN_DITHERED)) <= head * _SCREEN_AT_MOST
 
 
 def _end_tokens(handle: Any) -> frozenset[int]:
@@ -148,8 +150,9 @@ class Model:
             How :meth:`Session.generate` finds the next token. ``"exact"`` reads the whole head. ``"screened"`` makes a
             4-bit copy of it (0.28 of an F16 head) on the first call, and reads that and the few rows that can hold the
             token: the tokens are those of the exact head, with a failure probability of 1e-12 a token.
-            ``"auto"`` screens heads of 16 MiB or more whose
-            copy is at most half as large. Logits that are asked for are always exact.
+            ``"proven"`` makes an 8-bit copy (0.50 of an F16 head) whose bound holds without any probability.
+            ``"auto"`` is ``"screened"`` for heads of 16 MiB or more whose copy is at most three quarters as large, else
+            ``"exact"``. Logits that are asked for are always exact.
 
         Raises
         ------
@@ -191,14 +194,21 @@ class Model:
         return int(lib.bnc_model_bytes_per_token(self.handle))
 
     @property
+    def head(self) -> str:
+        """How :meth:`Session.generate` finds the next token: ``"exact"``, ``"screened"`` or ``"proven"``."""
+        if self._head != "auto":
+            return self._head
+        return "screened" if _screen_pays(self.handle, self.config) else "exact"
+
+    @property
     def screened(self) -> bool:
-        """Whether :meth:`Session.generate` finds tokens with a 4-bit copy of the head instead of reading all of it."""
-        return self._head == "screened" or (self._head == "auto" and _screen_pays(self.handle, self.config))
+        """Whether :meth:`Session.generate` finds tokens with a copy of the head instead of reading all of it."""
+        return self.head in _SCREENS
 
     @property
     def screen_bytes(self) -> int:
         """Size of that copy in bytes, 0 as long as it is not made."""
-        return 0 if self._screen is None else int(lib.bnc_screen_bytes(self.handle))
+        return 0 if self._screen is None else int(lib.bnc_screen_bytes(self.handle, _SCREENS[self.head]))
 
     def screen(self) -> Any:
         """The ``bnc_screen *`` of a screened model, made on the first call (the head is read once); else NULL."""
@@ -210,7 +220,8 @@ class Model:
             if self._screen is None:
                 out = ffi.new("bnc_screen **")
                 # A secret seed: weights could be made to defeat a dither that is known.
-                call(lib.bnc_screen_new, self.handle, self.n_threads, int.from_bytes(os.urandom(8), "little"), out)
+                seed = int.from_bytes(os.urandom(8), "little")
+                call(lib.bnc_screen_new, self.handle, _SCREENS[self.head], self.n_threads, seed, out)
                 self._screen = ffi.gc(out[0], lib.bnc_screen_free)
         return self._screen
 

@@ -206,15 +206,21 @@ uint64_t bnc_model_bytes_per_token(const bnc_model *model);
 
 /* ---- screen ---- */
 
-/* A 4-bit copy of a model's head, with which the best tokens are found at 0.28 of the bytes of an F16 head: the tokens
- * are those of the exact head, with a failure probability of 1e-12 a token (csrc/screen.h). Immutable, shareable; the
- * model must outlive it. */
+/* A copy of a model's head with which the best tokens are found at a fraction of its bytes; the tokens are those of the
+ * exact head (csrc/screen.h). Immutable, shareable; the model must outlive it. */
 typedef struct bnc_screen bnc_screen;
 
-bnc_status bnc_screen_new(const bnc_model *model, int32_t n_threads, uint64_t seed, bnc_screen **out, bnc_error *err);
+typedef enum {
+    BNC_SCREEN_DITHERED = 0, /* 4 bits, 0.28 of an F16 head; with a failure probability of 1e-12 a token */
+    BNC_SCREEN_PROVEN        /* 8 bits, 0.50 of an F16 head; without any */
+} bnc_screen_kind;
+
+/* seed: what the dither is drawn from, a secret; the proven kind has none. */
+bnc_status bnc_screen_new(const bnc_model *model, bnc_screen_kind kind, int32_t n_threads, uint64_t seed,
+                          bnc_screen **out, bnc_error *err);
 void bnc_screen_free(bnc_screen *screen);
-/* Bytes that the screen of a model takes, made or not. */
-uint64_t bnc_screen_bytes(const bnc_model *model);
+/* Bytes that a screen of a model takes, made or not. */
+uint64_t bnc_screen_bytes(const bnc_model *model, bnc_screen_kind kind);
 
 /* ---- workspace ---- */
 

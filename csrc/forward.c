@@ -300,7 +300,7 @@ static void screened_head(const worker *w) {
         const bnc_row *row = &w->row[t];
         if (!row->screened)
             continue;
-        note(w, BNC_OP_screen, 0);
+        note(w, w->ws->screen->copy->op, 0);
         note(w, BNC_OP_head, w->c->head_dtype);
         bnc_screen_find(w->ws->screen, w->ws->threads, &w->ws->screening[row->seat], w->ws->x + t * w->c->n_embd,
                         bnc_sampler_top(row->sampler), row->sampler, w->ith, w->nth);
@@ -336,7 +336,7 @@ static void count_reads(bnc_workspace *ws, int64_t n_rows) {
         ws->reads.kv_bytes += (uint64_t)(row->pos + 1) * (row->session->kv_bytes / (uint64_t)row->session->n_ctx);
         if (!row->screened)
             continue;
-        screened = bnc_screen_bytes(ws->model);
+        screened = bnc_screen_read_bytes(ws->screen);
         for (int i = 0; i < bnc_threads_count(ws->threads); i++)
             exact_rows += ws->screening[row->seat].found[i].n + ws->screening[row->seat].n_scored[i];
     }

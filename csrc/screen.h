@@ -1,22 +1,14 @@
 /*
  * screen.h - the few rows of the head that can hold the next token, found without reading the head.
  *
- * The head is the largest matrix of a model and most of its products are thrown away. A 4-bit copy, 0.28 of an F16 head's
- * bytes, gives every logit within a bound; rows whose upper bound stays below the k-th best exact logit cannot be among
- * the k best; the others are computed exactly, from the file. The tokens are those of the whole exact head.
+ * The head is the largest matrix of a model and most of its products are thrown away. A copy of fewer bytes gives every
+ * logit within a width; rows whose upper bound stays below the k-th best exact logit cannot be among the k best; the
+ * others are computed exactly, from the file. The tokens are those of the whole exact head.
  *
- * The bound. Code c of weight w in a block with step d is round(w / d + 7.5 + u), and stands for d (c - 7.5 - u), where u is
- * uniform in [-1/2, 1/2), drawn once a column from a secret seed, shared by all rows (subtractive dither: Roberts 1962, Schuchman 1964). For a
- * fixed row the error of weight i is then d e_i with e_i uniform in [-1/2, 1/2) and independent over columns, whatever the
- * weights are. A uniform variable is strictly sub-Gaussian (its moment generating function is at most that of a normal
- * one with its own variance, 1/12), so for an activation x that does not depend on u,
+ * There are two kinds of copy. They differ in their bytes, and in why a width holds:
  *
- *     P(|logit - approximation| > t sqrt(sum of d^2 x_i^2)) <= 2 exp(-6 t^2).
- *
- * Over n_rows rows, by the union bound, all hold with probability 1 - p for t = sqrt(ln(2 n_rows / p) / 6); p = 1e-12 a token.
- * x does not depend on u as long as the tokens are those of the exact head, which is what holds.
- *
- * What rounding adds is worked out in screen.c.
+ *   dithered  screen_dithered.c: 4 bits and a share of a step, 0.28 of an F16 head; with probability 1 - 1e-12 a token
+ *   proven    screen_proven.c: 8 bits, 0.50 of an F16 head; always
  */
 #ifndef BNC_SCREEN_H
 #define BNC_SCREEN_H
@@ -25,29 +17,62 @@
 #include "sampler.h"
 #include "threads.h"
 
+/* What a row of the proven copy takes beside its codes. */
+typedef struct {
+    float step;     /* of the codes */
+    float residual; /* what the width grows by with the length of the activation, */
+    float length;   /* and with the length of what rounding takes from it */
+} bnc_screen_row;
+
 struct bnc_screen {
     const bnc_model *model;
-    int64_t n_stripes;
+    const struct bnc_screen_copy *copy;
+    int64_t n_columns; /* n_embd, padded */
     int64_t row_bytes;
-    float factor;   /* t (1 + SLACK) */
-    float *dither;  /* (n_stripes, 512) u of each column */
-    uint8_t *codes; /* (n_vocab, row_bytes) */
+    float factor;         /* a logit is within factor * sqrt(energy) of its approximation */
+    float *dither;        /* (n_columns,) u of each column; of the dithered kind */
+    uint8_t *codes;       /* (n_vocab, row_bytes) */
+    bnc_screen_row *rows; /* (n_vocab,) or NULL; after the codes */
 };
 
-/* Working memory of one session. */
+/* Working memory of one sequence. */
 typedef struct {
-    bnc_screen_stripe *x;      /* (n_stripes,) the activation */
+    void *x;                   /* (n_embd padded to stripes) bnc_screen_stripe: room for the activation of any kind */
     float *approx, *energy;    /* (n_vocab,) each logit is within approx +- factor * sqrt(energy), in units of scale */
     bnc_candidate *candidates; /* (n_vocab,) each thread fills the places of its own rows from their start */
     bnc_best *found;           /* (n_threads,) and how many those are */
     int64_t *n_scored;         /* (n_threads,) rows scored exactly before that, to find the threshold */
     bnc_candidate *best;       /* (n_threads + 1, BNC_SCREEN_BEST) */
     float scale;               /* x = X * scale */
+    float length, rounding;    /* of x / scale, and of x / scale - X: what the proven widths are made of */
     float threshold;           /* no row below it is among the best */
 } bnc_screen_memory;
 
+/* What a kind of copy does its own way. */
+typedef struct bnc_screen_copy {
+    int op;                  /* the kernel that approximates */
+    int64_t pad;             /* rows are padded to a multiple */
+    int64_t pad_bytes;       /* that so many columns take */
+    int64_t row_extra_bytes; /* beside the codes */
+    void (*start)(bnc_screen *screen, uint64_t seed);
+    /* row r, (n_columns,) floats, into the copy */
+    void (*encode)(const bnc_screen *screen, int64_t r, const float *row);
+    /* x (n_embd,) as integers X, as the kernel reads them, and memory->scale */
+    void (*prepare)(const bnc_screen *screen, bnc_screen_memory *memory, const float *x);
+    /* memory->approx and memory->energy of rows [begin, end) */
+    void (*approximate)(const bnc_screen *screen, bnc_screen_memory *memory, int64_t begin, int64_t end);
+} bnc_screen_copy;
+
+extern const bnc_screen_copy bnc_screen_dithered, bnc_screen_proven;
+
+/* The largest |X|: fits 16 bits with room for rounding. */
+#define BNC_SCREEN_X_MAX 32000.0f
+
 /* Rows that a thread scores first to find the threshold, and so the most that can be asked for. */
 enum { BNC_SCREEN_BEST = 1024, BNC_SCREEN_SPARE = 8, BNC_SCREEN_MAX_TOP = BNC_SCREEN_BEST - BNC_SCREEN_SPARE };
+
+/* Bytes that finding candidates reads of it, and that it takes. */
+uint64_t bnc_screen_read_bytes(const bnc_screen *screen);
 
 /* Called by all threads of a pool: x (n_embd,) is the normed activation. After a barrier, every token among the top best
  * (at most BNC_SCREEN_MAX_TOP), after the sampler's penalty, is in one of the lists memory->found, scored exactly. */

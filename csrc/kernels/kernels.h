@@ -72,6 +72,8 @@ typedef struct {
  *             Heads are whole blocks, up to BNC_Q8_0_HEAD_MAX elements.
  * screen      rows of a 4-bit head (screen_layout.h) times an activation: sums[r] = the sum over lanes of (dot - offset) * step, and
  *             energies[r] = the sum over lanes of step^2 * energy.
+ * screen8     y[r] = sum over i of w[r][i] * x[i], int8 from -127 on times int16, ne0 a multiple of 64: exact, then rounded to
+ *             float once.
  * screen_encode  a row of such a head from n_stripes * 512 floats, and the dither of each column.
  * int8_peak   n_macs (a multiple of BNC_INT8_PEAK_STEP) multiply-accumulates of int8 from registers.
  */
@@ -103,6 +105,7 @@ typedef struct {
     OP(screen, void,                                                                                            \
        (const uint8_t *w, int64_t n_rows, int64_t n_stripes, const bnc_screen_stripe *x, float *sums,           \
         float *energies))                                                                                       \
+    OP(screen8, void, (const uint8_t *w, int64_t n_rows, int64_t ne0, const int16_t *x, float *y))              \
     OP(screen_encode, void, (const float *w, const float *dither, int64_t n_stripes, uint8_t *out))             \
     OP(int8_peak, int64_t, (int64_t n_macs))
 
@@ -129,6 +132,9 @@ BNC_OPS(OP)
 
 /* Activations are padded with zeros to a multiple of this, the longest block of any weight format. */
 enum { BNC_Q8_PAD = 256 };
+
+/* Columns whose products a screen8 kernel may add up in int32 lanes: 512 in each of eight, at most 127 * 32767 each. */
+enum { BNC_SCREEN8_STRETCH = 4096 };
 
 /* What every int8_peak kernel's inner loop divides. */
 enum { BNC_INT8_PEAK_STEP = 4096 };

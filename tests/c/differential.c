@@ -341,6 +341,19 @@ static void test_screen(const pair *p) {
     expect_same(p, energies[0], energies[1], (size_t)n_rows * sizeof(float), "an energy");
 }
 
+/* Codes and activations as far from 0 as they go, over more columns than int32 holds. */
+static void test_screen8(const pair *p) {
+    const int64_t n_rows = between(1, 19), ne0 = between(0, 20) ? between(1, 9) * 64 : 4 * BNC_SCREEN8_STRETCH + 64;
+    const bool extreme = between(0, 1);
+    uint8_t *w = random_bytes((size_t)(n_rows * ne0));
+    int16_t *x = (int16_t *)(void *)random_bytes((size_t)ne0 * sizeof *x);
+    for (int64_t i = 0; i < n_rows * ne0; i++)
+        w[i] = extreme ? (uint8_t)(i / ne0 % 2 ? 127 : -127) : w[i] == 128 ? 0 : w[i];
+    for (int64_t i = 0; extreme && i < ne0; i++)
+        x[i] = 32767;
+    COMPARE(p, screen8, float, n_rows, w, n_rows, ne0, x, OUT);
+}
+
 static void test_screen_encode(const pair *p) {
     const int64_t n_stripes = between(1, 3), n = n_stripes * BNC_SCREEN_STRIPE;
     const float *w = random_floats(n, random_u64() % 4 ? 2.0f : 1e-7f);
