@@ -44,6 +44,9 @@ _NOISE = -1  # in place of a token: the cache holds noise there
 _NOTHING_READ = Reads(0, 0, 0)
 
 
+_LOGPROBS_AT_A_TIME = 64  # 33 MB of logits for the largest vocabulary known
+
+
 class Session:
     """One sequence: tokens are appended by :meth:`eval` and :meth:`generate`, and dropped by :meth:`rewind`.
 
@@ -151,6 +154,61 @@ class Session:
                 self._eval_block(block, out if all_logits or last else None, all_logits=all_logits)
             self._tokens += ids.tolist()
         return logits if all_logits else logits[0]
+
+    def logprobs(self, tokens: Iterable[int] | NDArray[Any]) -> NDArray[np.float64]:
+        """Append tokens and return the natural logarithm of each one's probability after those before it.
+
+        The probabilities are those of the exact logits, at temperature 1 and without a penalty. Memory stays bounded:
+        the logits of at most 64 tokens exist at a time. For tokens that were generated, ask a new session about the
+        prompt and them.
+
+        Parameters
+        ----------
+        tokens
+            Token ids, at least one.
+
+        Returns
+        -------
+        float64 array of shape (n_tokens,). The first is NaN where nothing is known of it: in an empty sequence, and
+        after a token whose logits are not kept, which are all but the last that :meth:`generate` yielded. Its bits
+        depend on as little as those of the logits.
+
+        Raises
+        ------
+        ContextOverflowError, ValueError
+            As :meth:`eval`; the session is then as it was.
+
+        Examples
+        --------
+        Perplexity of a text::
+
+            with model.session() as session:
+                perplexity = np.exp(-np.nanmean(session.logprobs(ids)))
+        """
+        ids = token_array(tokens)
+        if ids.size == 0:
+            raise ValueError("at least one token is needed")
+        step = min(_LOGPROBS_AT_A_TIME, self.n_batch)
+        logprobs = np.full(ids.size, np.nan)
+        with _Transaction(self):
+            self._check_fits(ids.size + len(self._pending))
+            # Row 0 is what the token before a block says about its first one.
+            logits = np.full((1 + min(step, ids.size), self.model.config.n_vocab), np.nan, np.float32)
+            if self._pending:
+                self._eval_block(np.array(self._pending, np.int32), logits[:1], all_logits=True)
+                self._pending = []
+            self._read_before = _NOTHING_READ
+            for begin in range(0, ids.size, step):
+                if begin:
+                    self._read_before = self.reads
+                block = ids[begin : begin + step]
+                self._eval_block(block, logits[1 : 1 + block.size], all_logits=True)
+                logprobs[begin : begin + block.size] = [
+                    _logprob(row, token) for row, token in zip(logits, block, strict=False)
+                ]
+                logits[0] = logits[block.size]
+            self._tokens += ids.tolist()
+        return logprobs
 
     def generate(self, ids: Iterable[int] | NDArray[Any], params: SamplingParams | None = None) -> Iterator[int]:
         """Append ``ids``, then yield generated tokens one by one, each appended to the sequence.
@@ -295,6 +353,12 @@ class Session:
         if self.closed:
             return "<Session closed>"
         return f"<Session {self.n_past}/{self.n_ctx} tokens, {self.kv_dtype} cache, {self.n_threads} threads>"
+
+
+def _logprob(logits: NDArray[np.float32], token: int) -> float:
+    """Logarithm of the softmax at one token, in float64; NaN where the logits are."""
+    shifted = logits - logits.max().astype(np.float64)
+    return float(shifted[token] - np.log(np.exp(shifted).sum()))
 
 
 class _Transaction:

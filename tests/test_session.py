@@ -105,19 +105,77 @@ def test_network_in_numpy(tmp_path, isa, case):
 @pytest.mark.parametrize("head_type", [Q8_0_TYPE, Q6_K_TYPE])
 def test_heads_of_blocks_are_the_values_they_stand_for(tmp_path, isa, head_type, tied):
     """The bits of a float32 head and embedding that hold the same values; in float64, some x has these logits."""
-    blocks = small_model(n_vocab=1000, n_embd=512, n_rot=128, head_type=head_type, tied=tied)
-    floats = small_model(n_vocab=1000, n_embd=512, n_rot=128, head_type=F32_TYPE, tied=tied)
+    blocks = small_model(n_vocab=600, n_embd=256, n_rot=64, head_type=head_type, tied=tied)
+    floats = small_model(n_vocab=600, n_embd=256, n_rot=64, head_type=F32_TYPE, tied=tied)
     for name in ("token_embd.weight", "output.weight")[: 1 if tied else 2]:
         floats.add_floats(name, blocks.weights[name], F32_TYPE)
     tokens, logits = np.arange(20) * 7, []
     for recipe in (blocks, floats):
         with Model.from_file(recipe.write(tmp_path / "m.gguf"), isa=isa) as model, model.session() as session:
             logits.append(session.eval(tokens, all_logits=True))
-            assert session.reads.weight_bytes == model.bytes_per_token + 19 * nbytes(model.config.head_dtype, 512)
+            assert session.reads.weight_bytes == model.bytes_per_token + 19 * nbytes(model.config.head_dtype, 256)
     assert logits[0].tobytes() == logits[1].tobytes()
     head = blocks.weights["token_embd.weight" if tied else "output.weight"].astype(np.float64)
-    x = np.linalg.lstsq(head, logits[0].T.astype(np.float64), rcond=None)[0]  # 512 unknowns, 1000 logits
+    x = np.linalg.lstsq(head, logits[0].T.astype(np.float64), rcond=None)[0]  # 256 unknowns, 600 logits
     assert np.abs(head @ x - logits[0].T).max() < 1e-4 * np.abs(logits[0]).max()
+
+
+# ---- log-probabilities ----
+
+
+def logprobs_of(logits, targets):
+    """In float64: log-softmax of each row at its target."""
+    wide = logits.astype(np.float64)
+    wide -= wide.max(axis=1, keepdims=True)
+    return (wide - np.log(np.exp(wide).sum(axis=1, keepdims=True)))[np.arange(len(targets)), targets]
+
+
+@pytest.mark.parametrize("n_batch", [1, 7, 256])
+def test_logprobs(tmp_path, n_batch):
+    path = small_model(n_ctx=200).write(tmp_path / "m.gguf")
+    tokens = np.random.default_rng(3).integers(0, 300, 150)
+    with Model.from_file(path) as model, model.session() as one, model.session(n_batch=n_batch) as other:
+        expected = logprobs_of(one.eval(tokens, all_logits=True)[:-1], tokens[1:])
+        got = other.logprobs(tokens)
+        assert got.shape == (150,)
+        assert got.dtype == np.float64
+        assert np.isnan(got[0])
+        assert np.abs(got[1:] - expected).max() < 1e-12
+        assert got[1:].max() < 0
+        assert (other.n_past, one.eval([5]).tobytes()) == (150, other.eval([5]).tobytes())
+        assert np.isnan(other.logprobs([1])[0])  # the logits of 5 are not kept
+        assert other.reads == one.reads._replace(kv_bytes=152 * one.reads.kv_bytes // 151)
+
+
+def test_logprobs_of_generated_tokens(tmp_path):
+    """After a generation the last token's logits are known; a new session knows those of all."""
+    path = small_model().write(tmp_path / "m.gguf")
+    params = SamplingParams(temperature=0, max_tokens=12, ignore_eos=True)
+    with Model.from_file(path) as model, model.session() as session, model.session() as fresh:
+        generated = list(session.generate([1, 2, 3], params))
+        every = np.arange(300)
+        logprobs = fresh.logprobs([1, 2, 3, *generated])[3:]
+        fresh.rewind(3)
+        assert logprobs[0] == logprobs_of(np.tile(fresh_logits(fresh), (300, 1)), every).max()  # greedy
+        after = session.logprobs([7, 8])
+        fresh.rewind(0)
+        assert np.array_equal(after, fresh.logprobs([1, 2, 3, *generated, 7, 8])[-2:])
+        assert session.n_past == 17
+
+
+def fresh_logits(session):
+    """Logits after the third token, which is evaluated again."""
+    session.rewind(2)
+    return session.eval([3])
+
+
+def test_logprobs_that_cannot_be_leave_the_session_as_it_was(tmp_path):
+    with Model.from_file(small_model().write(tmp_path / "m.gguf")) as model, model.session(n_batch=2) as session:
+        session.eval([1])
+        for tokens, error in (([2, 3, 4, 300], ValueError), ([], ValueError), ([1] * 64, ContextOverflowError)):
+            with pytest.raises(error):
+                session.logprobs(tokens)
+            assert session.n_past == 1
 
 
 # ---- the same bits ----
