@@ -1,45 +1,20 @@
 /*
  * gemv_avx2.c - packed ternary rows times int8 activations with maddubs.
  *
- * One 32-byte load holds 128 weights, 2 bits each; field k of every byte is one register of 32 unsigned codes:
- *
- *     I2_S    field k, byte p = weight 32 k + p    bits 7:6, 5:4, 3:2, 1:0 for k = 0..3    value = code - 1
- *     QK256   field k, byte p = weight 4 p + k     bits 1:0, 3:2, 5:4, 7:6 for k = 0..3    value = {-2,-1,1,2}[code]
- *
- * QK256's activations are arranged so that its field k meets 32 adjacent bytes too. The unsigned operand is value + bias
- * (bias 1: the code itself; bias 2: 0, 1, 3, 4 from a table), and bias * sum(q) is taken off once at the end.
- *
- * maddubs adds pairs into int16. Worst case a field, |q| = 128: I2_S 3 * 128 * 2 = 768 (code 3, which a sound file never
- * holds; 512 otherwise), QK256 4 * 128 * 2 = 1024. Four fields a group: 3072 and 4096, so 10 and 7 groups (30720 and
- * 28672 <= 32767) may be added before the sums are widened.
+ * maddubs adds pairs of a field's products (fields_avx2.h) into int16. Worst case a field, |q| = 128: I2_S 3 * 128 * 2 =
+ * 768 (code 3, which a sound file never holds; 512 otherwise), QK256 4 * 128 * 2 = 1024. Four fields a group: 3072 and
+ * 4096, so 10 and 7 groups (30720 and 28672 <= 32767) may be added before the sums are widened.
  */
 #include "kernels.h"
 
 #if defined(BNC_X86_64)
 
-#include "lanes_avx2.h"
+#include "fields_avx2.h"
 
-enum { GROUP = 128, GROUP_BYTES = 32, ROWS = 4 };
+enum { ROWS = 4 };
 
-typedef struct {
-    int bias;
-    int groups_per_sum; /* groups added in int16 before widening */
-    int first_shift;    /* of field 0 */
-    int shift_step;     /* from one field to the next */
-} format;
-
-#define I2_S ((format){1, 10, 6, -2})
-#define QK256 ((format){2, 7, 0, 2})
-
-/* Field k of 32 packed bytes as unsigned operands. Bits that a 16-bit shift drags in from the neighbour are masked off. */
-BNC_AVX2 BNC_INLINE __m256i field(__m256i packed, int k, format f) {
-    const __m256i codes =
-        _mm256_and_si256(_mm256_srli_epi16(packed, f.first_shift + k * f.shift_step), _mm256_set1_epi8(3));
-    if (f.bias == 1)
-        return codes;
-    const __m256i table = _mm256_broadcastsi128_si256(_mm_setr_epi8(0, 1, 3, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0));
-    return _mm256_shuffle_epi8(table, codes);
-}
+/* Groups added in int16 before widening. */
+BNC_INLINE int groups_per_sum(format f) { return f.bias == 1 ? 10 : 7; }
 
 BNC_AVX2 BNC_INLINE __m256i widen(__m256i sums16) { return _mm256_madd_epi16(sums16, _mm256_set1_epi16(1)); }
 
@@ -56,7 +31,7 @@ BNC_AVX2 BNC_INLINE void dot_rows(const uint8_t *w, int64_t row_bytes, int n_row
     for (int r = 0; r < n_rows; r++)
         total[r] = _mm256_setzero_si256();
     for (int64_t g = 0; g < n_groups;) {
-        const int64_t stop = bnc_min_i64(n_groups, g + f.groups_per_sum);
+        const int64_t stop = bnc_min_i64(n_groups, g + groups_per_sum(f));
         __m256i sum[ROWS];
         for (int r = 0; r < n_rows; r++)
             sum[r] = _mm256_setzero_si256();
