@@ -8,6 +8,7 @@
 
 #if defined(BNC_X86_64)
 
+#include "dot_vnni.h"
 #include "fields_avx512.h"
 
 /* ---- gemv ---- */
@@ -20,7 +21,7 @@ enum { STREAMS = 8, PREFETCH = 1024 };
 
 BNC_AVX512VNNI BNC_INLINE void dot_block(__m512i packed, const __m512i q[FIELDS], __m512i *sum, format f) {
     for (int k = 0; k < FIELDS; k++)
-        *sum = _mm512_dpbusd_epi32(*sum, field(packed, k, f), q[k]);
+        *sum = bnc_dot_avx512vnni(*sum, field(packed, k, f), q[k]);
 }
 
 /* y[r * y_stride] = w[r] . q for n_rows <= STREAMS rows, row_stride bytes apart. */
@@ -99,7 +100,7 @@ BNC_AVX512VNNI BNC_INLINE void tile(const uint8_t *unpacked, int n_rows, int64_t
             const __m512i qt = _mm512_loadu_si512(q + t * q_stride + i);
             BNC_UNROLL
             for (int r = 0; r < n_rows; r++)
-                sum[r][t] = _mm512_dpbusd_epi32(sum[r][t], codes[r], qt);
+                sum[r][t] = bnc_dot_avx512vnni(sum[r][t], codes[r], qt);
         }
     }
     BNC_UNROLL
@@ -202,7 +203,7 @@ BNC_AVX512VNNI int64_t bnc_int8_peak_avx512vnni(int64_t n_macs) {
         for (int step = 0; step < STEPS; step++)
             for (int c = 0; c < CHAINS; c++) {
                 __asm__ volatile("" : "+v"(codes)); /* could be anything now: no product is hoisted or shared */
-                sum[c] = _mm512_dpbusd_epi32(sum[c], codes, q);
+                sum[c] = bnc_dot_avx512vnni(sum[c], codes, q);
             }
     int64_t total = 0;
     for (int c = 0; c < CHAINS; c++) {

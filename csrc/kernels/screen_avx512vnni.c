@@ -5,7 +5,7 @@
 
 #if defined(BNC_X86_64)
 
-#include <immintrin.h>
+#include "dot_vnni.h"
 
 /* Rows at a time, from as many far-apart ranges: see gemv_avx512vnni.c. */
 enum { STREAMS = 4, PREFETCH = 2048 };
@@ -30,10 +30,10 @@ BNC_AVX512VNNI BNC_INLINE void stripe(const uint8_t *w, const bnc_screen_stripe 
         const __m512i packed = _mm512_loadu_si512(w + 64 * l);
         const __m512i even = _mm512_and_si512(packed, nibble);
         const __m512i odd = _mm512_and_si512(_mm512_srli_epi16(packed, 4), nibble);
-        high = _mm512_dpbusd_epi32(high, even, _mm512_loadu_si512(x->high[2 * l]));
-        low = _mm512_dpbusd_epi32(low, even, _mm512_loadu_si512(x->low[2 * l]));
-        high = _mm512_dpbusd_epi32(high, odd, _mm512_loadu_si512(x->high[2 * l + 1]));
-        low = _mm512_dpbusd_epi32(low, odd, _mm512_loadu_si512(x->low[2 * l + 1]));
+        high = bnc_dot_avx512vnni(high, even, _mm512_loadu_si512(x->high[2 * l]));
+        low = bnc_dot_avx512vnni(low, even, _mm512_loadu_si512(x->low[2 * l]));
+        high = bnc_dot_avx512vnni(high, odd, _mm512_loadu_si512(x->high[2 * l + 1]));
+        low = bnc_dot_avx512vnni(low, odd, _mm512_loadu_si512(x->low[2 * l + 1]));
     }
     const __m512 dot = _mm512_cvtepi32_ps(_mm512_add_epi32(_mm512_slli_epi32(high, 8), low));
     const __m512 step = _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(w + BNC_SCREEN_CODE_BYTES)));
