@@ -20,8 +20,8 @@ import psutil
 # Parameters are literals, equal on every machine and commit; what is not there is skipped in setup. A parameter that
 # belongs to a model begins with the model's name, so that `-b` can choose by it and a series never mixes models.
 MODELS = ["tiny", "2b", "given"]
-ISAS = ["scalar", "avx2", "avx512vnni"]
-FAST_ISAS = ["avx2", "avx512vnni"]
+ISAS = ["scalar", "avx2", "avxvnni", "avx512vnni", "amx"]
+FAST_ISAS = ["avx2", "avxvnni", "avx512vnni", "amx"]
 THREADS = [1, 2]
 
 SECONDS = 0.3  # sampling time of one parameter combination in one round

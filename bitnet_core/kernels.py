@@ -131,7 +131,8 @@ def read_sum(buffer: Any, *, n_threads: int | None = None, repeat: int = 1) -> i
 def int8_peak(n_macs: int, *, isa: str | None = None, n_threads: int | None = None) -> int:
     """Do ``n_macs`` (a multiple of 4096) int8 multiply-accumulates from registers on each thread; return a checksum.
 
-    The instruction is the one that the level's gemv uses, so the time is a floor for any kernel of that level.
+    The instruction is the one that the level's gemm uses, so the time is a floor for any kernel of that level. With amx
+    the operands come from the first-level cache, without which no product can be had.
     """
     out = ffi.new("int64_t *")
     call(lib.bnc_int8_peak, kernels_for(isa), n_macs, default_threads(n_threads), out)

@@ -30,7 +30,18 @@
 #define BNC_TARGET(isa) __attribute__((target(isa)))
 /* What the functions of a level may use; isa.def names the same features. */
 #define BNC_AVX2 BNC_TARGET("avx2,f16c")
+#define BNC_AVXVNNI BNC_TARGET("avx2,f16c,avxvnni")
 #define BNC_AVX512VNNI BNC_TARGET("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")
+#define BNC_AMX BNC_TARGET("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,amx-tile,amx-int8")
+/* Compilers that know the instructions of a young level (gcc 11, clang 12); older ones build without its kernels. */
+#if defined(BNC_X86_64) && defined(__has_include)
+#if __has_include(<avxvnniintrin.h>)
+#define BNC_HAVE_AVXVNNI 1
+#endif
+#if __has_include(<amxint8intrin.h>) || __has_include(<amxintrin.h>) /* gcc, clang */
+#define BNC_HAVE_AMX 1
+#endif
+#endif
 #define BNC_INLINE static inline __attribute__((always_inline))
 /* Before a loop with a constant count: unroll it wholly. Without it gcc leaves arrays of registers in memory. */
 #if defined(__clang__)

@@ -1,9 +1,14 @@
+#define _DEFAULT_SOURCE /* syscall */
 #include "cpu.h"
 
 #include <stdatomic.h>
 
 #if defined(BNC_X86_64)
 #include <cpuid.h>
+#if defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 #elif defined(BNC_AARCH64) && defined(__linux__)
 #include <sys/auxv.h>
 #elif defined(BNC_AARCH64) && defined(__APPLE__)
@@ -33,6 +38,20 @@ static uint64_t xgetbv0(void) {
     return ((uint64_t)hi << 32) | lo;
 }
 
+/*
+ * Linux saves the 8 KiB of tiles for those processes alone that ask, once for all their threads, those to come included; a
+ * fork keeps the answer. It says no where it is too old, or a thread's signal stack too small. We know no other
+ * system's way.
+ */
+static bool may_use_tiles(void) {
+#if defined(__linux__)
+    enum { ARCH_REQ_XCOMP_PERM = 0x1023, XFEATURE_XTILEDATA = 18 };
+    return syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0;
+#else
+    return false;
+#endif
+}
+
 static uint32_t detect(void) {
     /* Register state that the operating system saves: without it the instructions fault although cpuid has them. */
     enum { XCR_AVX = 0x6, XCR_AVX512 = 0xe6, XCR_AMX = 0x60000 };
@@ -60,7 +79,7 @@ static uint32_t detect(void) {
         if (c & (1u << 1))
             bits |= BNC_CPU_AVX512VBMI;
     }
-    if ((xcr & XCR_AMX) == XCR_AMX && (d & (1u << 24)) && (d & (1u << 25)))
+    if ((xcr & XCR_AMX) == XCR_AMX && (d & (1u << 24)) && (d & (1u << 25)) && may_use_tiles())
         bits |= BNC_CPU_AMXINT8;
     if (__get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & (1u << 4)))
         bits |= BNC_CPU_AVXVNNI;

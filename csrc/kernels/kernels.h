@@ -47,8 +47,8 @@ typedef struct {
  * dequantize  the inverse.
  * scan        position of the first byte in [0, nbytes) that holds a code with no meaning, or -1.
  * measure     magnitudes of n floats; sum and max are 0 when one of them is not finite.
- * arrange     q (ne0 rounded up to BNC_Q8_PAD) into the order the gemv and gemm of the same level read; may be absent:
- *             then they read it as it is.
+ * arrange     q (ne0 rounded up to BNC_Q8_PAD) into the order the gemv and gemm of the same set read; may be absent: then
+ *             they read it as it is. A level that brings one of the three alone goes by the order of the levels before it.
  * gemv        y[r] = sum over i of value(w[r][i]) * q[i], exact; q_sum is the sum of q.
  * gemm        the same for n_tokens rows of q, q_stride apart, into rows of y, y_stride apart.
  * head        y[r] = sum over i of w[r][i] * x[i], float weights, by lanes.
@@ -75,7 +75,8 @@ typedef struct {
  * screen8     y[r] = sum over i of w[r][i] * x[i], int8 from -127 on times int16, ne0 a multiple of 64: exact, then rounded to
  *             float once.
  * screen_encode  a row of such a head from n_stripes * 512 floats, and the dither of each column.
- * int8_peak   n_macs (a multiple of BNC_INT8_PEAK_STEP) multiply-accumulates of int8 from registers.
+ * int8_peak   n_macs (a multiple of BNC_INT8_PEAK_STEP) multiply-accumulates of int8 from registers; of amx, from the
+ *             first-level cache.
  */
 #define BNC_OPS(OP)                                                                                             \
     OP(quantize, void, (const float *x, int64_t n_rows, int64_t ne0, float scale, uint8_t *out))                \

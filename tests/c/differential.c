@@ -3,6 +3,9 @@
  *
  * Each buffer ends where an unmapped page begins, so a kernel that reads or writes one byte too far dies here.
  * Usage: differential SEED ROUNDS. Prints one line a kernel; exits 1 at the first difference.
+ *
+ * Compiled with BNC_EMULATED, and with the sources of the levels below under emulated.h, it runs those levels instead of
+ * the ones that the machine has.
  */
 #define _DEFAULT_SOURCE
 #include "kernels/kernels.h"
@@ -186,13 +189,20 @@ static void activations(const pair *p, int64_t n_tokens, int64_t ne0, int64_t st
     }
 }
 
+enum { MAX_TOKENS = 70 };
+
 static void test_gemm(const pair *p) {
-    int64_t n_rows, ne0;
+    int64_t n_rows, ne0, n_tokens = between(1, 9);
     shape(p, &n_rows, &ne0);
-    const int64_t n_tokens = between(1, 9), stride = bnc_round_up(ne0, BNC_Q8_PAD), y_stride = n_rows + between(0, 3);
+    /* Now and then more than one tile of any kernel; half of these with no row left over, so that a tile ends the buffer. */
+    if (between(0, 3) == 0) {
+        n_rows = between(0, 1) ? 16 * between(1, 9) : between(1, 140);
+        n_tokens = between(1, MAX_TOKENS);
+    }
+    const int64_t stride = bnc_round_up(ne0, BNC_Q8_PAD), y_stride = n_rows + between(0, 3);
     const uint8_t *w = ternary_rows(p, n_rows, ne0);
     int8_t *plain, *arranged;
-    int32_t q_sum[9];
+    int32_t q_sum[MAX_TOKENS];
     activations(p, n_tokens, ne0, stride, &plain, &arranged, q_sum);
     int32_t *expected = buffer((size_t)(n_tokens * y_stride) * 4), *got = buffer((size_t)(n_tokens * y_stride) * 4);
     ((bnc_gemm_fn)p->scalar)(w, n_rows, ne0, plain, stride, q_sum, n_tokens, expected, y_stride);
@@ -362,7 +372,7 @@ static void test_screen_encode(const pair *p) {
 }
 
 static void test_int8_peak(const pair *p) {
-    const int64_t n = between(1, 5) * BNC_INT8_PEAK_STEP;
+    const int64_t n = between(1, 40) * BNC_INT8_PEAK_STEP;
     const int64_t expected = ((bnc_int8_peak_fn)p->scalar)(n), got = ((bnc_int8_peak_fn)p->fast)(n);
     expect_same(p, &expected, &got, sizeof got, "the checksum");
 }
@@ -384,6 +394,43 @@ static const char *const op_names[] = {
 #undef OP
 };
 
+/* Every implementation, in the order of bnc_kernel_at. */
+static const bnc_any_fn functions[] = {
+#define KERNEL(op, dtype, isa) (bnc_any_fn) bnc_##op##_##dtype##_##isa,
+#define KERNEL0(op, isa) (bnc_any_fn) bnc_##op##_##isa,
+#include "kernels/kernels.def"
+#undef KERNEL
+#undef KERNEL0
+};
+
+#if defined(BNC_EMULATED)
+
+bool bnc_emulated_in_use(void);
+
+/* The levels of emulated.h, and what their stand-ins need. */
+static bool runs(int32_t isa) {
+    const uint32_t needs = BNC_CPU_AVX2 | BNC_CPU_F16C | BNC_CPU_AVX512 | BNC_CPU_AVX512VNNI;
+    return (isa == BNC_ISA_avxvnni || isa == BNC_ISA_amx) && (bnc_cpu_bits() & needs) == needs;
+}
+
+#else
+
+static bool bnc_emulated_in_use(void) { return false; }
+static bool runs(int32_t isa) { return isa != BNC_ISA_scalar && bnc_isa_supported(isa); }
+
+#endif
+
+/* How activations are arranged at a level: the set of a level that cannot be had is that of the levels before it. */
+static bnc_arrange_fn arrange_at(int32_t isa, int dtype) {
+    bnc_any_fn found = NULL;
+    for (int32_t i = 0; i < bnc_kernel_count(); i++) {
+        const bnc_kernel_info info = bnc_kernel_at(i);
+        if (strcmp(info.op, "arrange") == 0 && info.dtype == dtype && info.isa <= isa && bnc_isa_supported(info.isa))
+            found = functions[i];
+    }
+    return (bnc_arrange_fn)found;
+}
+
 int main(int argc, char **argv) {
     const uint64_t seed = argc > 1 ? strtoull(argv[1], NULL, 10) : 1;
     const long rounds = argc > 2 ? strtol(argv[2], NULL, 10) : 100;
@@ -395,12 +442,11 @@ int main(int argc, char **argv) {
         int op = 0;
         while (strcmp(op_names[op], info.op) != 0)
             op++;
-        if (info.isa == BNC_ISA_scalar || !set || !tests[op])
+        if (!runs(info.isa) || !tests[op])
             continue;
         const int dtype = info.dtype < 0 ? 0 : info.dtype;
-        const pair p = {info.name, scalar->choice[op][dtype].fn, set->choice[op][dtype].fn, BNC_FN(set, arrange, dtype),
-                        dtype};
-        if (set->choice[op][dtype].index != i) {
+        const pair p = {info.name, scalar->choice[op][dtype].fn, functions[i], arrange_at(info.isa, dtype), dtype};
+        if (set && (set->choice[op][dtype].index != i || set->choice[op][dtype].fn != p.fast)) {
             printf("%s: its level chooses another kernel\n", info.name);
             return 1;
         }
@@ -408,6 +454,10 @@ int main(int argc, char **argv) {
         for (long round = 0; round < rounds; round++) {
             tests[op](&p);
             free_buffers();
+            if (bnc_emulated_in_use()) {
+                printf("%s: leaves tiles configured\n", info.name);
+                return 1;
+            }
         }
         printf("%s: same as scalar in %ld rounds\n", info.name, rounds);
         compared++;
