@@ -13,7 +13,7 @@ from bitnet_core.dtypes import DType
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Kernel", "available", "chosen_isa", "cpu_features", "int8_peak", "isa_levels", "matmul", "read_sum"]
+__all__ = ["Kernel", "available", "chosen_isa", "cpu_features", "fill", "int8_peak", "isa_levels", "matmul", "read_sum"]
 
 
 @dataclass(frozen=True)
@@ -126,6 +126,24 @@ def read_sum(buffer: Any, *, n_threads: int | None = None, repeat: int = 1) -> i
     out = ffi.new("uint64_t *")
     call(lib.bnc_read_sum, data, len(data), default_threads(n_threads), repeat, out)
     return int(out[0])
+
+
+def fill(buffer: Any, value: int = 0, *, streamed: bool = True, n_threads: int | None = None, repeat: int = 1) -> None:
+    """Set every byte of ``buffer`` (a multiple of 64 bytes) to ``value``, ``repeat`` times, as fast as the machine can.
+
+    With ``streamed`` the bytes go past the caches, where the machine can; ``buffer`` must then be aligned to 16 bytes.
+    Without, the processor first reads each line that it is going to write. Which is faster depends on the machine: take
+    the better.
+
+    >>> data = bytearray(64)
+    >>> fill(data, 7, streamed=False)
+    >>> data == bytes([7]) * 64
+    True
+    """
+    if not 0 <= value <= 255:
+        raise ValueError(f"value must be 0 to 255, not {value}")
+    data = ffi.from_buffer("uint8_t[]", buffer, require_writable=True)
+    call(lib.bnc_fill, data, len(data), value, streamed, default_threads(n_threads), repeat)
 
 
 def int8_peak(n_macs: int, *, isa: str | None = None, n_threads: int | None = None) -> int:

@@ -123,6 +123,10 @@ bnc_status bnc_matmul_i32(const bnc_kernels *kernels, int32_t dtype, const uint8
  * of all 64-bit words goes to *sum. */
 bnc_status bnc_read_sum(const uint8_t *data, int64_t bytes, int32_t n_threads, int32_t repeat, uint64_t *sum,
                         bnc_error *err);
+/* Best plain write: every byte of data becomes value. streamed: past the caches, where the machine can, data being aligned to 16
+ * bytes; a plain store reads its line first. */
+bnc_status bnc_fill(uint8_t *data, int64_t bytes, int32_t value, int32_t streamed, int32_t n_threads, int32_t repeat,
+                    bnc_error *err);
 /* Peak of int8 multiply-accumulate: n_macs (a multiple of 4096) of them from registers on each thread, of amx from the
  * first-level cache; *checksum depends on them all. */
 bnc_status bnc_int8_peak(const bnc_kernels *kernels, int64_t n_macs, int32_t n_threads, int64_t *checksum,

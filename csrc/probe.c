@@ -6,6 +6,9 @@
 #include "threads.h"
 
 #include <stdlib.h>
+#if defined(BNC_X86_64)
+#include <emmintrin.h>
+#endif
 
 /*
  * One stream a core leaves a third or more of the memory bandwidth unused: a core's prefetcher follows a stream, and
@@ -71,6 +74,50 @@ bnc_status bnc_read_sum(const uint8_t *data, int64_t bytes, int32_t n_threads, i
     free(sums);
     bnc_threads_free(threads);
     return status;
+}
+
+typedef struct {
+    uint8_t *data;
+    int64_t lines;
+    uint8_t value;
+    bool streamed;
+    int32_t repeat;
+} fill_job;
+
+static void fill_lines(uint8_t *p, int64_t lines, uint8_t value, bool streamed) {
+#if defined(BNC_X86_64)
+    const __m128i v = _mm_set1_epi8((char)value);
+    for (; streamed && lines > 0; lines--, p += LINE)
+        for (int i = 0; i < LINE; i += 16)
+            _mm_stream_si128((__m128i *)(void *)(p + i), v);
+    _mm_sfence();
+#else
+    (void)streamed;
+#endif
+    memset(p, value, (size_t)(lines * LINE));
+}
+
+static void fill_worker(void *arg, int ith, int nth) {
+    const fill_job *job = arg;
+    int64_t begin, end;
+    bnc_split(job->lines, 1, ith, nth, &begin, &end);
+    for (int32_t k = 0; k < job->repeat; k++)
+        fill_lines(job->data + begin * LINE, end - begin, job->value, job->streamed);
+}
+
+bnc_status bnc_fill(uint8_t *data, int64_t bytes, int32_t value, int32_t streamed, int32_t n_threads, int32_t repeat,
+                    bnc_error *err) {
+    if (bytes < LINE || bytes % LINE || repeat < 1 || (streamed && (uintptr_t)data % 16))
+        return bnc_error_set(
+            err, BNC_ERR_ARGUMENT,
+            "bytes (%lld) must be a positive multiple of %d, repeat (%d) at least 1, a streamed fill aligned to 16",
+            (long long)bytes, LINE, (int)repeat);
+    bnc_threads *threads = NULL;
+    BNC_TRY(bnc_threads_new(n_threads, &threads, err));
+    fill_job job = {data, bytes / LINE, (uint8_t)value, streamed != 0, repeat};
+    bnc_threads_run(threads, fill_worker, &job);
+    bnc_threads_free(threads);
+    return BNC_OK;
 }
 
 typedef struct {

@@ -116,7 +116,7 @@ def test_activations_must_be_int8(vectors):
 def test_every_operation_has_a_scalar_kernel_and_names_are_unique():
     rows = kernels.available()
     assert len({row.name for row in rows}) == len(rows)
-    optional = {"arrange"}  # an order of activations that only a faster kernel wants
+    optional = {"arrange", "quantize_streamed"}  # what only faster kernels have
     scalar = {(row.op, row.dtype) for row in rows if row.isa == "scalar"}
     assert {(row.op, row.dtype) for row in rows if row.op not in optional} == scalar
     for row in rows:
@@ -146,6 +146,30 @@ def test_read_sum_reads_every_word_once(n_words):
         assert kernels.read_sum(data, n_threads=n_threads, repeat=3) == int(data.sum(dtype=np.uint64)) * 3 % 2**64
     with pytest.raises(ValueError, match="multiple of 64"):
         kernels.read_sum(data[:-1])
+
+
+@pytest.mark.parametrize("streamed", [True, False])
+@pytest.mark.parametrize("lines", [1, 2, 7, 1000])
+def test_fill_writes_every_byte_and_no_other(lines, streamed):
+    room = np.zeros(64 * lines + 192, np.uint8)
+    data = room[64 - room.ctypes.data % 64 :][: 64 * lines]
+    for n_threads in (1, 2, 3):
+        kernels.fill(data, 200 + n_threads, streamed=streamed, n_threads=n_threads, repeat=2)
+        assert (data == 200 + n_threads).all()
+        assert np.count_nonzero(room) == data.size
+
+
+def test_fill_refuses_what_it_cannot_fill():
+    data = np.zeros(192, np.uint8)
+    with pytest.raises(ValueError, match="must be a positive multiple of 64"):
+        kernels.fill(data[:-1], streamed=False)
+    with pytest.raises(ValueError, match="aligned to 16"):
+        kernels.fill(data[1 + -data.ctypes.data % 16 :][:64])
+    with pytest.raises(ValueError, match="value must be 0 to 255, not 256"):
+        kernels.fill(data, 256)
+    data.flags.writeable = False
+    with pytest.raises(ValueError, match="read-only"):
+        kernels.fill(data)
 
 
 def test_int8_peak_counts_every_product(isa):
