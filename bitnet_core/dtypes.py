@@ -23,7 +23,7 @@ from __future__ import annotations
 import math
 from enum import Enum
 from numbers import Real
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 
@@ -47,6 +47,7 @@ _PACKINGS = {
     lib.BNC_PACK_ROW4: "row4",
 }
 _SCALE_RULES = {"absmean": lib.BNC_SCALE_ABSMEAN, "absmax": lib.BNC_SCALE_ABSMAX}
+_Number = TypeVar("_Number", np.float32, np.uint8)
 _LAYOUTS = {"128": "i2_s", "64": "i2_s_64", "row4": "i2_s_row4"}
 
 
@@ -140,6 +141,7 @@ def quantize(
     layout: str = "128",
     isa: str | None = None,
     n_threads: int | None = None,
+    out: NDArray[np.uint8] | None = None,
 ) -> NDArray[np.uint8]:
     """Pack an array of numbers into the bytes of a tensor.
 
@@ -161,20 +163,25 @@ def quantize(
     isa
         Level of the kernels; default: ``BITNET_ISA``, else the best of this machine. The bytes do not depend on it.
     n_threads
-        Default: ``BITNET_THREADS``, else the physical cores. The bytes do not depend on it.
+        Default: ``BITNET_THREADS``, else the physical cores. The bytes do not depend on it. A thread gets at least
+        1 MiB of float32, so small arrays take fewer.
+    out
+        Where to write: a writeable C-contiguous uint8 array of one axis and ``nbytes(dtype, array.shape)`` bytes that
+        shares no memory with the array. What it holds after an error is unspecified. Default: a new one, whose pages
+        the system makes as they are first written: with one output for many tensors that happens once.
 
     Returns
     -------
     numpy.ndarray
-        uint8, one axis of ``nbytes(dtype, array.shape)`` bytes.
+        uint8, one axis of ``nbytes(dtype, array.shape)`` bytes; ``out`` if it was given.
 
     Raises
     ------
     ValueError
         A value that is not finite or too large for the format (the message names the first such element), an empty
-        array, a shape that is not a whole number of blocks, an unknown dtype, layout, scale or level.
+        array, a shape that is not a whole number of blocks, an unknown dtype, layout, scale or level, an unfit ``out``.
     TypeError
-        An array of something else than numbers that float32 can stand for.
+        An array of something else than numbers that float32 can stand for, or an ``out`` that is no uint8 array.
 
     References
     ----------
@@ -194,7 +201,7 @@ def quantize(
     rule, value = _scale_rule(member, scale)
     x = _as_float32(array)
     n_rows, ne0 = _matrix(x.shape)
-    out = np.empty(_nbytes(member, n_rows, ne0), np.uint8)
+    packed = _as_out(out, np.uint8, (_nbytes(member, n_rows, ne0),), x)
     call(
         lib.bnc_quantize,
         kernels_for(isa),
@@ -204,11 +211,11 @@ def quantize(
         ne0,
         rule,
         value,
-        ffi.from_buffer("uint8_t[]", out, require_writable=True),
-        out.nbytes,
+        ffi.from_buffer("uint8_t[]", packed, require_writable=True),
+        packed.nbytes,
         default_threads(n_threads),
     )
-    return out
+    return packed
 
 
 def dequantize(
@@ -262,7 +269,7 @@ def dequantize(
         raise ValueError("the buffer must be C-contiguous: pass a copy of it")
     if view.nbytes != expected:
         raise ValueError(f"a {member} tensor of shape {dims} takes {expected} bytes; the buffer has {view.nbytes}")
-    x = _as_out(out, dims, view)
+    x = _as_out(out, np.float32, dims, np.asarray(view))
     call(
         lib.bnc_dequantize,
         kernels_for(isa),
@@ -352,16 +359,19 @@ def _as_float32(array: ArrayLike) -> NDArray[np.float32]:
     return rounded
 
 
-def _as_out(out: NDArray[np.float32] | None, shape: tuple[int, ...], source: memoryview) -> NDArray[np.float32]:
+def _as_out(
+    out: NDArray[_Number] | None, dtype: type[_Number], shape: tuple[int, ...], source: NDArray[Any]
+) -> NDArray[_Number]:
     """Check the caller's array, or make one."""
     if out is None:
-        return np.empty(shape, np.float32)
-    if not isinstance(out, np.ndarray) or out.dtype != np.float32 or not out.dtype.isnative:
-        raise TypeError(f"out must be a float32 array, not {getattr(out, 'dtype', type(out).__name__)}")
+        return np.empty(shape, dtype)
+    name = np.dtype(dtype).name
+    if not isinstance(out, np.ndarray) or out.dtype != dtype or not out.dtype.isnative:
+        raise TypeError(f"out must be a {name} array, not {getattr(out, 'dtype', type(out).__name__)}")
     if out.shape != shape:
         raise ValueError(f"out has shape {out.shape}; the tensor has {shape}")
     if not (out.flags.c_contiguous and out.flags.aligned and out.flags.writeable):
         raise ValueError("out must be C-contiguous, aligned and writeable")
-    if np.may_share_memory(out, np.asarray(source)):
-        raise ValueError("out shares memory with the buffer")
+    if np.may_share_memory(out, source):
+        raise ValueError(f"out shares memory with the {'buffer' if dtype is np.float32 else 'array'}")
     return out

@@ -4,13 +4,17 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 
-/* ---- pieces: what a kernel gets at once ---- */
+/* ---- pieces: what is cut from a tensor, the same for any number of threads ---- */
 
 /*
- * Floats that are looked at and packed together: 16 KiB are still in the first-level cache when they are packed. It is
- * also the stretch whose magnitudes are summed in float, and so a part of what "mean of the magnitudes" means.
+ * Floats that are looked at together: 16 KiB fit the first-level cache. It is also the stretch whose magnitudes are summed in float,
+ * and so a part of what "mean of the magnitudes" means.
  */
 enum { CHUNK = 4096 };
+
+/* Columns that are packed together, right after they were looked at: so few that memory is never left idle while a kernel works on
+ * what the caches hold. A multiple of every block. */
+enum { TURN = 256 };
 
 /* Floats that are unpacked together: 1 MiB, from which on kernels write past the caches. */
 enum { STRETCH = 1 << 18 };
@@ -20,11 +24,11 @@ enum { FLOATS_PER_THREAD = 1 << 18 };
 
 typedef struct {
     int64_t n_rows, ne0; /* of the tensor; one long row where rows do not matter */
-    int64_t rows, cols;  /* of a piece; those at the end of a row may be shorter */
+    int64_t rows, cols;  /* of a piece; those at an end may be shorter */
     int64_t across;      /* pieces in a row */
     int64_t count;
     int64_t block, block_bytes; /* of the dtype, along a row */
-    int64_t row_bytes;          /* packed, of the rows of a piece */
+    int64_t down_bytes;         /* packed, of the rows of a piece */
 } pieces;
 
 typedef struct {
@@ -33,28 +37,24 @@ typedef struct {
     int64_t n_rows, ne0;
 } piece;
 
-/* cols is a multiple of every block. */
-static pieces cut(const bnc_dtype *d, int64_t n_rows, int64_t ne0, int64_t cols) {
+static bool rows_matter(const bnc_dtype *d, int64_t ne0) {
+    return d->packing == BNC_PACK_ROW4 || (d->packing != BNC_PACK_FLAT && ne0 % d->block != 0);
+}
+
+/* rows and cols are multiples of every block. */
+static pieces cut(const bnc_dtype *d, int64_t n_rows, int64_t ne0, int64_t rows, int64_t cols) {
+    const bool flat = !rows_matter(d, ne0), row4 = d->packing == BNC_PACK_ROW4;
     pieces c = {
-        .n_rows = n_rows,
-        .ne0 = ne0,
-        .rows = 1,
+        .n_rows = flat ? 1 : n_rows,
+        .ne0 = flat ? n_rows * ne0 : ne0,
+        .rows = flat ? 1 : rows,
         .cols = cols,
-        .block = d->block,
+        .block = row4 ? 1 : d->block, /* of row4, a column of four rows: what one element of a row adds to the place */
         .block_bytes = d->block_bytes,
     };
-    if (d->packing != BNC_PACK_ROW4 && (d->packing == BNC_PACK_FLAT || ne0 % d->block == 0)) {
-        c.ne0 = n_rows * ne0;
-        c.n_rows = 1;
-    }
-    c.row_bytes = bnc_ceil_div(c.ne0, d->block) * d->block_bytes;
-    if (d->packing == BNC_PACK_ROW4) { /* whole rows, four at a time: what one row of blocks holds */
-        c.rows = d->block;
-        c.cols = ne0;
-        c.row_bytes = ne0 * d->block_bytes;
-    }
+    c.down_bytes = bnc_ceil_div(c.ne0, c.block) * c.block_bytes * (row4 ? c.rows / d->block : c.rows);
     c.across = bnc_ceil_div(c.ne0, c.cols);
-    c.count = c.n_rows / c.rows * c.across;
+    c.count = bnc_ceil_div(c.n_rows, c.rows) * c.across;
     return c;
 }
 
@@ -62,10 +62,22 @@ static piece piece_at(const pieces *c, int64_t i) {
     const int64_t down = i / c->across, col = i % c->across * c->cols;
     return (piece){
         .first = down * c->rows * c->ne0 + col,
-        .byte = down * c->row_bytes + col / c->block * c->block_bytes,
-        .n_rows = c->rows,
+        .byte = down * c->down_bytes + col / c->block * c->block_bytes,
+        .n_rows = bnc_min_i64(c->rows, c->n_rows - down * c->rows),
         .ne0 = bnc_min_i64(c->cols, c->ne0 - col),
     };
+}
+
+/* For what is read: chunks, of four rows together where these lie together. */
+static pieces cut_chunks(const bnc_dtype *d, int64_t n_rows, int64_t ne0) {
+    return cut(d, n_rows, ne0, d->packing == BNC_PACK_ROW4 ? d->block : 1, CHUNK);
+}
+
+/* For what is written: stretches, of whole rows where these matter. */
+static pieces cut_stretches(const bnc_dtype *d, int64_t n_rows, int64_t ne0) {
+    if (!rows_matter(d, ne0))
+        return cut(d, n_rows, ne0, 1, STRETCH);
+    return cut(d, n_rows, ne0, bnc_round_up(bnc_ceil_div(STRETCH, ne0), 4), ne0);
 }
 
 /* ---- the first of several finds, whichever thread is faster ---- */
@@ -109,7 +121,7 @@ static bnc_status conversion_start(conversion *c, const bnc_kernels *kernels, in
     if (n_threads < 1 || n_threads > BNC_THREADS_MAX)
         return bnc_error_set(err, BNC_ERR_ARGUMENT, "n_threads must be 1 to %d, not %d", BNC_THREADS_MAX, n_threads);
     const int64_t worth = bnc_max_i64(1, n_rows * ne0 / FLOATS_PER_THREAD);
-    return bnc_threads_new((int)bnc_min_i64(n_threads, worth), &c->threads, err);
+    return bnc_threads_borrow((int)bnc_min_i64(n_threads, worth), &c->threads, err);
 }
 
 static bool has_tensor_scale(const bnc_dtype *d) { return d->tail_bytes > 0; }
@@ -130,12 +142,13 @@ static const struct {
 
 typedef struct {
     const bnc_kernels *kernels;
+    bnc_quantize_fn quantize;
     int32_t dtype;
     const float *x;
     uint8_t *out;
     float scale;
     float limit; /* magnitudes from here on do not fit; infinity, which NaN does not stay below either, never does */
-    bool look;   /* at each piece before it is packed */
+    bool look;   /* at each turn before it is packed */
     pieces pieces;
     first_find unfit;
     double *sums;              /* (pieces,) of magnitudes, or NULL */
@@ -149,15 +162,16 @@ static int64_t first_unfit(const float *x, int64_t n, float limit) {
     return i;
 }
 
-/* False, and noted, if an element of the piece does not fit. */
-static bool look_at(quantize_job *job, const piece *p, bnc_magnitudes *m) {
-    const float *x = job->x + p->first;
-    const int64_t n = p->n_rows * p->ne0;
+static bool fits(const quantize_job *job, const float *x, int64_t n, bnc_magnitudes *m) {
     BNC_FN0(job->kernels, measure)(x, n, m);
-    if (m->first_not_finite < 0 && m->max < job->limit)
-        return true;
-    find_add(&job->unfit, p->first + first_unfit(x, n, job->limit));
-    return false;
+    return m->first_not_finite < 0 && m->max < job->limit;
+}
+
+/* Note the first of n elements, from this one on, that does not fit. There is none if their owner has written to them meanwhile. */
+static void note_unfit(quantize_job *job, int64_t first, int64_t n) {
+    const int64_t i = first_unfit(job->x + first, n, job->limit);
+    if (i < n)
+        find_add(&job->unfit, first + i);
 }
 
 /* The sum of a chunk of finite magnitudes, also where float does not hold it: any mean of floats is a float. */
@@ -178,8 +192,10 @@ static void measure_part(void *arg, int ith, int nth) {
     for (int64_t i = begin; i < end; i++) {
         const piece p = piece_at(&job->pieces, i);
         bnc_magnitudes m;
-        if (find_settled(&job->unfit, p.first) || !look_at(job, &p, &m))
+        if (find_settled(&job->unfit, p.first))
             return;
+        if (!fits(job, job->x + p.first, p.ne0, &m))
+            note_unfit(job, p.first, p.ne0);
         if (job->sums)
             job->sums[i] = chunk_sum(job->x + p.first, p.ne0, m.sum);
         max = m.max > max ? m.max : max;
@@ -189,18 +205,44 @@ static void measure_part(void *arg, int ith, int nth) {
         ;
 }
 
+/* n columns of the rows of p, from element first on, side by side as kernels want them. */
+static const float *gathered(const quantize_job *job, const piece *p, int64_t first, int64_t n, float room[4 * TURN]) {
+    const int64_t ne0 = job->pieces.ne0;
+    if (p->n_rows == 1 || n == ne0)
+        return job->x + first;
+    for (int64_t r = 0; r < p->n_rows; r++)
+        memcpy(room + r * n, job->x + first + r * ne0, (size_t)n * 4);
+    return room;
+}
+
+/* False if nothing from here on matters any more. What is unfit in one row does not end the search in those above it. */
+static bool pack_turn(quantize_job *job, const piece *p, int64_t col, int64_t n) {
+    const pieces *c = &job->pieces;
+    const int64_t first = p->first + col;
+    if (find_settled(&job->unfit, first))
+        return false;
+    float room[4 * TURN];
+    const float *x = gathered(job, p, first, n, room);
+    bnc_magnitudes m;
+    if (!job->look || fits(job, x, p->n_rows * n, &m))
+        job->quantize(x, p->n_rows, n, job->scale, job->out + p->byte + col / c->block * c->block_bytes);
+    else
+        for (int64_t r = 0; r < p->n_rows; r++)
+            note_unfit(job, first + r * c->ne0, n);
+    return true;
+}
+
 static void pack_part(void *arg, int ith, int nth) {
     quantize_job *job = arg;
     int64_t begin, end;
     bnc_split(job->pieces.count, 1, ith, nth, &begin, &end);
-    for (int64_t i = begin; i < end; i++) {
+    bool goes_on = true;
+    for (int64_t i = begin; goes_on && i < end; i++) {
         const piece p = piece_at(&job->pieces, i);
-        bnc_magnitudes m;
-        if (job->look && (find_settled(&job->unfit, p.first) || !look_at(job, &p, &m)))
-            return;
-        BNC_FN(job->kernels, quantize, job->dtype)
-        (job->x + p.first, p.n_rows, p.ne0, job->scale, job->out + p.byte);
+        for (int64_t col = 0; goes_on && col < p.ne0; col += TURN)
+            goes_on = pack_turn(job, &p, col, bnc_min_i64(TURN, p.ne0 - col));
     }
+    bnc_streamed();
 }
 
 /* The error that names the first unfit element, if there was one. */
@@ -237,7 +279,7 @@ static float mean_of(const double *sums, int64_t count, int64_t n) {
 
 static bnc_status measure_scale(const conversion *c, quantize_job *job, int32_t rule, bnc_error *err) {
     const int64_t n = c->n_rows * c->ne0;
-    job->pieces = cut(bnc_dtype_at(BNC_DTYPE_f32), 1, n, CHUNK);
+    job->pieces = cut_chunks(bnc_dtype_at(BNC_DTYPE_f32), 1, n);
     if (rule == BNC_SCALE_ABSMEAN) {
         const size_t bytes = (size_t)job->pieces.count * sizeof(double);
         job->sums = malloc(bytes);
@@ -274,7 +316,7 @@ static bnc_status quantize_run(const conversion *c, quantize_job *job, int32_t r
         BNC_TRY(measure_scale(c, job, rule, err));
     else
         job->look = true;
-    job->pieces = cut(c->dtype, c->n_rows, c->ne0, CHUNK);
+    job->pieces = cut_chunks(c->dtype, c->n_rows, c->ne0);
     bnc_threads_run(c->threads, pack_part, job);
     BNC_TRY(unfit_error(job, c->ne0, err));
     if (has_tensor_scale(c->dtype)) {
@@ -285,6 +327,12 @@ static bnc_status quantize_run(const conversion *c, quantize_job *job, int32_t r
     return BNC_OK;
 }
 
+/* Past the caches where they could hardly hold the output anyway. */
+static bnc_quantize_fn quantize_kernel(const bnc_kernels *kernels, int32_t dtype, const uint8_t *out, int64_t bytes) {
+    const bnc_quantize_fn streamed = BNC_FN(kernels, quantize_streamed, dtype);
+    return streamed && bytes >= STRETCH * 4 && (uintptr_t)out % 16 == 0 ? streamed : BNC_FN(kernels, quantize, dtype);
+}
+
 bnc_status bnc_quantize(const bnc_kernels *kernels, int32_t dtype, const float *x, int64_t n_rows, int64_t ne0,
                         int32_t scale_rule, float scale, uint8_t *out, int64_t out_bytes, int32_t n_threads,
                         bnc_error *err) {
@@ -293,6 +341,7 @@ bnc_status bnc_quantize(const bnc_kernels *kernels, int32_t dtype, const float *
     BNC_TRY(conversion_start(&c, kernels, dtype, n_rows, ne0, out_bytes, n_threads, err));
     quantize_job job = {
         .kernels = kernels,
+        .quantize = quantize_kernel(kernels, dtype, out, out_bytes),
         .dtype = dtype,
         .x = x,
         .out = out,
@@ -302,7 +351,7 @@ bnc_status bnc_quantize(const bnc_kernels *kernels, int32_t dtype, const float *
     atomic_init(&job.unfit.at, INT64_MAX);
     atomic_init(&job.max_bits, 0);
     const bnc_status status = quantize_run(&c, &job, scale_rule, err);
-    bnc_threads_free(c.threads);
+    bnc_threads_give_back(c.threads);
     return status;
 }
 
@@ -359,7 +408,7 @@ static bnc_status dequantize_run(const conversion *c, const uint8_t *in, float *
         .in = in,
         .x = x,
         .scale = 1,
-        .pieces = cut(c->dtype, c->n_rows, c->ne0, STRETCH),
+        .pieces = cut_stretches(c->dtype, c->n_rows, c->ne0),
     };
     if (has_tensor_scale(c->dtype)) {
         const int64_t tail = c->nbytes - c->dtype->tail_bytes;
@@ -381,6 +430,6 @@ bnc_status bnc_dequantize(const bnc_kernels *kernels, int32_t dtype, const uint8
     conversion c;
     BNC_TRY(conversion_start(&c, kernels, dtype, n_rows, ne0, in_bytes, n_threads, err));
     const bnc_status status = dequantize_run(&c, in, x, err);
-    bnc_threads_free(c.threads);
+    bnc_threads_give_back(c.threads);
     return status;
 }

@@ -267,3 +267,27 @@ void bnc_threads_free(bnc_threads *threads) {
 int bnc_threads_count(const bnc_threads *threads) { return threads->nth; }
 
 bool bnc_threads_usable(const bnc_threads *threads) { return threads->pid == getpid(); }
+
+/* ---- a pool between calls ---- */
+
+/* The one that nobody uses, or NULL. Whoever wants it takes it out, so no lock is needed. */
+static _Atomic(bnc_threads *) spare;
+
+bnc_status bnc_threads_borrow(int nth, bnc_threads **out, bnc_error *err) {
+    if (nth <= 1)
+        return bnc_threads_new(nth, out, err);
+    bnc_threads *threads = atomic_exchange(&spare, NULL);
+    if (threads && threads->nth == nth && bnc_threads_usable(threads)) {
+        *out = threads;
+        return BNC_OK;
+    }
+    bnc_threads_free(threads);
+    return bnc_threads_new(nth, out, err);
+}
+
+void bnc_threads_give_back(bnc_threads *threads) {
+    bnc_threads_free(threads->nth > 1 ? atomic_exchange(&spare, threads) : threads);
+}
+
+/* Before the code that its threads run goes away. */
+__attribute__((destructor)) static void free_spare(void) { bnc_threads_free(atomic_exchange(&spare, NULL)); }

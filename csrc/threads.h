@@ -20,6 +20,10 @@ enum { BNC_THREADS_MAX = 256 };
 /* nth >= 1; nth - 1 threads are started. */
 bnc_status bnc_threads_new(int nth, bnc_threads **out, bnc_error *err);
 void bnc_threads_free(bnc_threads *threads);
+/* For work too short to start threads for: a pool that an earlier borrower gave back, if it has nth threads, else a new one. One is
+ * kept between calls, asleep; in a child made by fork() it is not used. */
+bnc_status bnc_threads_borrow(int nth, bnc_threads **out, bnc_error *err);
+void bnc_threads_give_back(bnc_threads *threads);
 /* From now on each thread runs on one of the processors that the process may use, in their order, beginning again when
  * there are more threads; the caller's own thread only while it is inside bnc_threads_run. BNC_ERR_UNSUPPORTED where the
  * system offers no such thing. */

@@ -5,7 +5,9 @@ import doctest
 import hashlib
 import math
 import mmap
+import os
 import re
+from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from pathlib import Path
 
@@ -761,6 +763,26 @@ def test_out_is_used_or_refused():
             dequantize(packed, "f32", (4, 256), out=unfit)
 
 
+def test_out_of_quantize_is_used_or_refused():
+    x = np.random.default_rng(14).standard_normal((4, 256), np.float32)
+    expected = quantize(x, "i2_s")
+    out = np.full(expected.size, 7, np.uint8)
+    assert quantize(x, "i2_s", out=out) is out
+    assert np.array_equal(out, expected)
+    for wrong in (out.view(np.int8), bytearray(out.size)):
+        with pytest.raises(TypeError, match="out must be a uint8 array, not"):
+            quantize(x, "i2_s", out=wrong)
+    with pytest.raises(ValueError, match=re.escape(f"out has shape ({out.size + 1},); the tensor has ({out.size},)")):
+        quantize(x, "i2_s", out=np.zeros(out.size + 1, np.uint8))
+    with pytest.raises(ValueError, match="out shares memory with the array"):
+        quantize(x, "f32", out=x.view(np.uint8).reshape(-1))
+    frozen = out.copy()
+    frozen.flags.writeable = False
+    for unfit in (frozen, np.zeros(2 * out.size, np.uint8)[::2]):
+        with pytest.raises(ValueError, match="out must be C-contiguous, aligned and writeable"):
+            quantize(x, "i2_s", out=unfit)
+
+
 # ---- levels against each other ----
 
 
@@ -811,22 +833,76 @@ def test_ternary_rule_is_the_division(scale, ulps):
 
 @pytest.mark.parametrize("dtype", CONVERTIBLE)
 @pytest.mark.parametrize("isa", ISAS)
-@pytest.mark.parametrize("shape", [(4 * MIB // 1024, 1024), (1, 4 * MIB - 256), (1028, 1280)])
+@pytest.mark.parametrize("shape", [(4 * MIB // 1024, 1024), (1, 4 * MIB - 128), (1028, 1408), (8, 131100)])
 def test_threads_and_alignment_move_no_bit(dtype, isa, shape):
+    if dtype in ("q8_0", "q6_k"):
+        shape = (shape[0], shape[1] // 256 * 256)
     if dtype == "i2_s_row4" and shape[0] % 4:
         shape = (4, shape[1] // 4)
+    if dtype in ("i2_s", "i2_s_64", "bitnet32") and shape[1] % 128:
+        shape = (shape[0], shape[1] // 128 * 128)
     x = np.random.default_rng(13).standard_normal(shape, np.float32)
     packed = quantize(x, dtype, isa="scalar", n_threads=1)
     back = dequantize(packed, dtype, shape, isa="scalar", n_threads=1)
     room = np.empty(x.size + 16, np.float32)
     start = -room.ctypes.data // 4 % 16
+    bytes_room = np.empty(packed.size + 64, np.uint8)
     for n_threads in (1, 2, 3, 7):
-        assert np.array_equal(quantize(x, dtype, isa=isa, n_threads=n_threads), packed)
+        for shift in (0, 1, 4, 16):
+            out = bytes_room[(shift - bytes_room.ctypes.data) % 64 :][: packed.size]
+            out[...] = 7
+            quantize(x, dtype, isa=isa, n_threads=n_threads, out=out)
+            assert np.array_equal(out, packed)
         for shift in (0, 1, 4):  # 64-byte aligned, not at all, 16-byte aligned
             out = room[(start + shift) % 16 :][: x.size].reshape(shape)
             out[...] = 7
             dequantize(packed, dtype, shape, isa=isa, n_threads=n_threads, out=out)
             assert same_bits(out, back)
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("n_threads", [1, 2])
+@pytest.mark.parametrize(("dtype", "shape"), [("f32", (2, MIB + 24)), ("i2_s_row4", (8, 9000)), ("qk256", (700, 1000))])
+def test_the_first_of_several_unfit_elements_is_named(dtype, shape, isa, n_threads):
+    """Whatever the order in which the parts of a tensor are looked at."""
+    rng = np.random.default_rng(15)
+    x = rng.standard_normal(shape, np.float32)
+    how = {"layout": TERNARY.get(dtype, "128"), "isa": isa, "n_threads": n_threads}
+    for count in (1, 2, 5, 40):
+        at = np.sort(rng.choice(x.size, count, replace=False))
+        bad = x.copy()
+        bad.reshape(-1)[at] = np.nan
+        row, column = divmod(int(at[0]), shape[1])
+        for scale in ("absmean", 1):
+            with pytest.raises(ValueError, match=re.escape(f"element {at[0]} (row {row}, column {column}) is nan")):
+                quantize(bad, "i2_s" if dtype in TERNARY else dtype, scale=scale, **how)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_threads_of_an_earlier_call_are_not_used_after_fork():
+    x = np.random.default_rng(16).standard_normal((1024, 2048), np.float32)
+    expected = quantize(x, "i2_s", n_threads=2)  # leaves a pool
+    child = os.fork()
+    if child == 0:
+        same = False
+        try:
+            same = np.array_equal(quantize(x, "i2_s", n_threads=2), expected)
+        finally:
+            os._exit(0 if same else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert np.array_equal(quantize(x, "i2_s", n_threads=2), expected)
+
+
+def test_calls_at_the_same_time_share_no_pool():
+    x = np.random.default_rng(17).standard_normal((1024, 1024), np.float32)
+    expected = {n: quantize(x[: 512 * n], "i2_s", n_threads=1) for n in (1, 2)}
+
+    def convert(i):
+        return np.array_equal(quantize(x[: 512 * (1 + i % 2)], "i2_s", n_threads=2 + i % 3), expected[1 + i % 2])
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(convert, range(60)))
 
 
 class Guarded:

@@ -44,7 +44,8 @@ typedef struct {
  *
  * quantize    rows of x, all finite, -> packed rows at out; BNC_PACK_FLAT formats are called with any split into whole
  *             blocks. scale is used by the formats that have one for the tensor. The tail is not written here.
- * dequantize  the inverse.
+ * quantize_streamed  the same past the caches, out being aligned to 16 bytes; may be absent. Call bnc_streamed() afterwards.
+ * dequantize  the inverse; past the caches where there is much to write.
  * scan        position of the first byte in [0, nbytes) that holds a code with no meaning, or -1.
  * measure     magnitudes of n floats; sum and max are 0 when one of them is not finite.
  * arrange     q (ne0 rounded up to BNC_Q8_PAD) into the order the gemv and gemm of the same set read; may be absent: then
@@ -80,6 +81,7 @@ typedef struct {
  */
 #define BNC_OPS(OP)                                                                                             \
     OP(quantize, void, (const float *x, int64_t n_rows, int64_t ne0, float scale, uint8_t *out))                \
+    OP(quantize_streamed, void, (const float *x, int64_t n_rows, int64_t ne0, float scale, uint8_t *out))       \
     OP(dequantize, void, (const uint8_t *in, int64_t n_rows, int64_t ne0, float scale, float *x))               \
     OP(scan, int64_t, (const uint8_t *in, int64_t nbytes))                                                      \
     OP(measure, void, (const float *x, int64_t n, bnc_magnitudes *out))                                         \
@@ -130,6 +132,13 @@ BNC_OPS(OP)
 #include "kernels.def"
 #undef KERNEL
 #undef KERNEL0
+
+/* Before other threads are told of what was written past the caches. */
+BNC_INLINE void bnc_streamed(void) {
+#if defined(BNC_X86_64)
+    __builtin_ia32_sfence();
+#endif
+}
 
 /* Activations are padded with zeros to a multiple of this, the longest block of any weight format. */
 enum { BNC_Q8_PAD = 256 };

@@ -54,14 +54,16 @@ BNC_AVX2 BNC_INLINE void unpack_row(const uint8_t *in, int64_t ne0, float *x, bo
 
 BNC_AVX2 void bnc_dequantize_qk256_avx2(const uint8_t *in, int64_t n_rows, int64_t ne0, float scale, float *x) {
     (void)scale;
-    for (int64_t r = 0; r < n_rows; r++, x += ne0, in += bnc_ceil_div(ne0, BLOCK) * BLOCK_BYTES) {
-        if (bnc_stream_pays(x, ne0)) {
+    const int64_t row_bytes = bnc_ceil_div(ne0, BLOCK) * BLOCK_BYTES;
+    const bool stream =
+        bnc_stream_pays(x, n_rows * ne0) && (n_rows == 1 || ne0 % 4 == 0); /* so that each row is aligned */
+    for (int64_t r = 0; r < n_rows; r++, x += ne0, in += row_bytes) {
+        if (stream)
             unpack_row(in, ne0, x, true);
-            _mm_sfence();
-        } else {
+        else
             unpack_row(in, ne0, x, false);
-        }
     }
+    _mm_sfence();
 }
 
 #endif

@@ -125,6 +125,20 @@ static void test_quantize(const pair *p) {
     COMPARE(p, quantize, uint8_t, packed_bytes(p, n_rows, ne0), x, n_rows, ne0, 0.75f, OUT);
 }
 
+/* Its scalar kernel is that of quantize; out begins at a multiple of 16 bytes, so it may end before its page. */
+static void test_quantize_streamed(const pair *p) {
+    const bnc_quantize_fn scalar = BNC_FN(bnc_kernels_get(BNC_ISA_scalar), quantize, p->dtype);
+    int64_t n_rows, ne0;
+    shape(p, &n_rows, &ne0);
+    const float *x = random_floats(n_rows * ne0, 2.0f);
+    const size_t bytes = (size_t)packed_bytes(p, n_rows, ne0), room = (bytes + 15) / 16 * 16;
+    uint8_t *expected = buffer(room), *got = buffer(room);
+    scalar(x, n_rows, ne0, 0.75f, expected);
+    ((bnc_quantize_streamed_fn)p->fast)(x, n_rows, ne0, 0.75f, got);
+    bnc_streamed();
+    expect_same(p, expected, got, room, "the result"); /* zeros behind it included */
+}
+
 static void test_dequantize(const pair *p) {
     int64_t n_rows, ne0;
     shape(p, &n_rows, &ne0);
