@@ -34,6 +34,27 @@ class Read:
         )
 
 
+class Fill:
+    """Best plain write of memory past the caches, all threads: what dequantizing is set against. 1 / value is GiB/s."""
+
+    version = "1"
+    timeout = 60
+    params = [[256]]
+    param_names = ["mib"]
+
+    def setup(self, mib):
+        fill = common.need("bitnet_core.kernels", "fill").fill
+        threads = common.all_threads()
+        buffer = np.zeros(mib << 20, np.uint8)
+        self.fill = lambda: fill(buffer, 1, n_threads=threads, repeat=4)
+        self.fill()
+        assert buffer.all(), "not all bytes were written"
+
+    @common.sampled()
+    def track_gib(self, mib):
+        return common.samples(self.fill, seconds=0.5, per=4 * mib / 1024)
+
+
 class Int8:
     """Peak of int8 multiply-accumulate from registers, all threads together, at the machine's best level.
 

@@ -72,6 +72,77 @@ class Gemv(_Read):
         return common.ratios(self.multiply, self.read, per=self.bytes, per_beside=self.read_bytes)
 
 
+FLOAT_MIB = 128  # of the tensors that are converted: four times a large last-level cache
+# Name of a dtype, its layout, and how its scale is found: "absmean" reads the floats twice.
+CONVERSIONS = {
+    "f32": ("f32", "128", "absmean", 1),
+    "f16": ("f16", "128", "absmean", 1),
+    "bf16": ("bf16", "128", "absmean", 1),
+    "i2_s": ("i2_s", "128", 1.0, 1),
+    "i2_s absmean": ("i2_s", "128", "absmean", 2),
+    "i2_s_64": ("i2_s", "64", 1.0, 1),
+    "i2_s_row4": ("i2_s", "row4", 1.0, 1),
+    "qk256": ("qk256", "128", "absmean", 1),
+    "bitnet32": ("bitnet32", "128", "absmean", 1),
+}
+
+
+class _Conversion:
+    """A tensor in one format, packed and unpacked into the same arrays again and again: no page is new."""
+
+    def prepare(self, form, isa):
+        common.need_isa(isa)
+        common.need_threads(THREADS)
+        dtypes = common.need("bitnet_core.dtypes", "quantize", "dequantize")
+        self.kernels = common.need("bitnet_core.kernels", "read_sum", "fill")
+        dtype, layout, scale, self.passes = CONVERSIONS[form]
+        few = np.random.default_rng(42).standard_normal((64, 4096), np.float32)
+        self.x = np.tile(few, (FLOAT_MIB, 1))  # 64 rows are a MiB
+        how = {"layout": layout, "isa": isa, "n_threads": THREADS}
+        packed = dtypes.quantize(self.x, dtype, scale=scale, **how)
+        scalar = dtypes.quantize(self.x[-64:], dtype, scale=scale, layout=layout, isa="scalar")
+        back = dtypes.dequantize(packed, dtype, self.x.shape, **how)
+        if scale != "absmean" or dtype != "i2_s":  # the mean of all rows is that of a few only in the real numbers
+            few_back = dtypes.dequantize(scalar, dtype, few.shape, layout=layout, isa="scalar")
+            assert np.array_equal(back[-64:], few_back), "differs from scalar"
+        self.quantize = lambda: dtypes.quantize(self.x, dtype, scale=scale, out=packed, **how)
+        self.dequantize = lambda: dtypes.dequantize(packed, dtype, self.x.shape, out=back, **how)
+        self.read = lambda: self.kernels.read_sum(self.x, n_threads=THREADS)
+        self.fill = lambda: self.kernels.fill(back, 1, n_threads=THREADS)
+
+
+class Quantize(_Conversion):
+    """Packing, over the plain read of the floats, once for each pass over them; what is written counts for nothing."""
+
+    version = "1"
+    timeout = 120
+    params = [list(CONVERSIONS), ["scalar", "avx2"]]
+    param_names = ["form", "isa"]
+
+    def setup(self, form, isa):
+        self.prepare(form, isa)
+
+    @common.compared()
+    def track_read(self, form, isa):
+        return common.ratios(self.quantize, self.read, seconds=0.5, per=self.passes)
+
+
+class Dequantize(_Conversion):
+    """Unpacking, over the plain fill of the same output, past the caches; what is read counts for nothing."""
+
+    version = "1"
+    timeout = 120
+    params = [[form for form in CONVERSIONS if form != "i2_s absmean"], ["scalar", "avx2"]]
+    param_names = ["form", "isa"]
+
+    def setup(self, form, isa):
+        self.prepare(form, isa)
+
+    @common.compared()
+    def track_fill(self, form, isa):
+        return common.ratios(self.dequantize, self.fill, seconds=0.5)
+
+
 class Decode(_Read):
     """A token of a whole model, over the plain read of the bytes that it read; greedy, or with all logits."""
 
