@@ -96,10 +96,11 @@ BNC_AVX512VNNI BNC_INLINE void scores_tile(const query_block *q, int n_queries, 
     for (int g = 0; g < n_queries; g++)
         sum[g] = _mm512_setzero_ps();
     for (int64_t at = 0; at < bnc_q8_0_row_bytes(ne0); at += BNC_Q8_0_BYTES, q += n_queries) {
-        bnc_ahead_fetch(next, 9); /* 16 blocks are 8.5 lines */
+        bnc_ahead_fetch(next, 4);
         __m512i first[4], second[4];
         transpose(row, at, first);
         transpose(row + 8, at, second);
+        bnc_ahead_fetch(next, 5); /* 16 blocks are 8.5 lines */
         const __m512 scales = scales16(row, at);
         BNC_UNROLL
         for (int g = 0; g < n_queries; g++) {
