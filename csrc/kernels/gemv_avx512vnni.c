@@ -4,7 +4,7 @@
  * vpdpbusd adds the products of a field's 64 codes (fields_avx512.h) with 64 activations in fours to 16 int32: no int16
  * in between, nothing to widen.
  */
-#include "kernels.h"
+#include "tile_avx512vnni.h"
 
 #if defined(BNC_X86_64)
 
@@ -62,12 +62,7 @@ BNC_AVX512VNNI BNC_INLINE void gemv(const uint8_t *w, int64_t row_bytes, int64_t
 
 /* ---- gemm ---- */
 
-/*
- * A tile of TILE_ROWS x TILE_TOKENS sums stays in registers (24 of 32) while the columns go by: 10 loads feed 24
- * vpdpbusd. PANEL rows are unpacked for CHUNK columns and meet all tokens before the next are unpacked: the panel
- * (PANEL * CHUNK = 80 KiB) stays in the second-level cache, the activations of a tile (15 KiB) in the first.
- */
-enum { TILE_ROWS = 4, TILE_TOKENS = 6, PANEL = 32, CHUNK_BLOCKS = 10, CHUNK = CHUNK_BLOCKS * BLOCK };
+enum { CHUNK_BLOCKS = BNC_TILE_CHUNK / BLOCK };
 
 BNC_AVX512VNNI BNC_INLINE void unpack(const uint8_t *w, int64_t row_bytes, int64_t first, int64_t n_rows,
                                       int64_t n_blocks, uint8_t *out, format f) {
@@ -77,80 +72,29 @@ BNC_AVX512VNNI BNC_INLINE void unpack(const uint8_t *w, int64_t row_bytes, int64
             const __mmask64 mask = left >= BLOCK_BYTES ? ~(__mmask64)0 : (__mmask64)0xffffffffu;
             const __m512i packed = _mm512_maskz_loadu_epi8(mask, w + r * row_bytes + at);
             for (int k = 0; k < FIELDS; k++)
-                _mm512_store_si512(out + r * CHUNK + b * BLOCK + 64 * k, field(packed, k, f));
+                _mm512_store_si512(out + r * BNC_TILE_CHUNK + b * BLOCK + 64 * k, field(packed, k, f));
         }
-}
-
-/* y[t][r] += unpacked[r] . q[t] over n_blocks blocks. */
-BNC_AVX512VNNI BNC_INLINE void tile(const uint8_t *unpacked, int n_rows, int64_t n_blocks, const int8_t *q,
-                                    int64_t q_stride, int n_tokens, int32_t *y, int64_t y_stride) {
-    __m512i sum[TILE_ROWS][TILE_TOKENS];
-    BNC_UNROLL
-    for (int r = 0; r < n_rows; r++)
-        BNC_UNROLL
-    for (int t = 0; t < n_tokens; t++)
-        sum[r][t] = _mm512_setzero_si512();
-    for (int64_t i = 0; i < n_blocks * BLOCK; i += 64) {
-        __m512i codes[TILE_ROWS];
-        BNC_UNROLL
-        for (int r = 0; r < n_rows; r++)
-            codes[r] = _mm512_load_si512(unpacked + r * CHUNK + i);
-        BNC_UNROLL
-        for (int t = 0; t < n_tokens; t++) {
-            const __m512i qt = _mm512_loadu_si512(q + t * q_stride + i);
-            BNC_UNROLL
-            for (int r = 0; r < n_rows; r++)
-                sum[r][t] = bnc_dot_avx512vnni(sum[r][t], codes[r], qt);
-        }
-    }
-    BNC_UNROLL
-    for (int r = 0; r < n_rows; r++)
-        BNC_UNROLL
-    for (int t = 0; t < n_tokens; t++)
-        y[t * y_stride + r] += _mm512_reduce_add_epi32(sum[r][t]);
-}
-
-/* All rows of a panel against up to TILE_TOKENS tokens. n_tokens is a constant in each call, so that the sums get
- * registers of their own. */
-BNC_AVX512VNNI BNC_INLINE void tile_column(const uint8_t *unpacked, int64_t n_rows, int64_t n_blocks, const int8_t *q,
-                                           int64_t q_stride, int n_tokens, int32_t *y, int64_t y_stride) {
-    int64_t r = 0;
-    for (; r + TILE_ROWS <= n_rows; r += TILE_ROWS)
-        tile(unpacked + r * CHUNK, TILE_ROWS, n_blocks, q, q_stride, n_tokens, y + r, y_stride);
-    for (; r < n_rows; r++)
-        tile(unpacked + r * CHUNK, 1, n_blocks, q, q_stride, n_tokens, y + r, y_stride);
 }
 
 BNC_AVX512VNNI BNC_INLINE void gemm_panel(const uint8_t *w, int64_t row_bytes, int64_t n_rows, const int8_t *q,
                                           int64_t q_stride, const int32_t *q_sum, int64_t n_tokens, int32_t *y,
                                           int64_t y_stride, format f) {
-    _Alignas(64) uint8_t unpacked[PANEL * CHUNK];
+    _Alignas(64) uint8_t unpacked[BNC_TILE_PANEL * BNC_TILE_CHUNK];
     const int64_t n_blocks = bnc_ceil_div(row_bytes, BLOCK_BYTES);
-    for (int64_t t = 0; t < n_tokens; t++)
-        for (int64_t r = 0; r < n_rows; r++)
-            y[t * y_stride + r] = -f.bias * q_sum[t];
+    bnc_tile_start(n_rows, f.bias, q_sum, n_tokens, y, y_stride);
     for (int64_t b = 0; b < n_blocks; b += CHUNK_BLOCKS) {
         const int64_t n = bnc_min_i64(CHUNK_BLOCKS, n_blocks - b);
         unpack(w, row_bytes, b, n_rows, n, unpacked, f);
-        const int8_t *qb = q + b * BLOCK;
-        int64_t t = 0;
-        for (; t + TILE_TOKENS <= n_tokens; t += TILE_TOKENS)
-            tile_column(unpacked, n_rows, n, qb + t * q_stride, q_stride, TILE_TOKENS, y + t * y_stride, y_stride);
-        if (t + 4 <= n_tokens) {
-            tile_column(unpacked, n_rows, n, qb + t * q_stride, q_stride, 4, y + t * y_stride, y_stride);
-            t += 4;
-        }
-        for (; t < n_tokens; t++)
-            tile_column(unpacked, n_rows, n, qb + t * q_stride, q_stride, 1, y + t * y_stride, y_stride);
+        bnc_tile_panel(unpacked, n_rows, n * BLOCK, q + b * BLOCK, q_stride, n_tokens, y, y_stride);
     }
 }
 
 BNC_AVX512VNNI BNC_INLINE void gemm(const uint8_t *w, int64_t row_bytes, int64_t n_rows, const int8_t *q,
                                     int64_t q_stride, const int32_t *q_sum, int64_t n_tokens, int32_t *y,
                                     int64_t y_stride, format f) {
-    for (int64_t r = 0; r < n_rows; r += PANEL)
-        gemm_panel(w + r * row_bytes, row_bytes, bnc_min_i64(PANEL, n_rows - r), q, q_stride, q_sum, n_tokens, y + r,
-                   y_stride, f);
+    for (int64_t r = 0; r < n_rows; r += BNC_TILE_PANEL)
+        gemm_panel(w + r * row_bytes, row_bytes, bnc_min_i64(BNC_TILE_PANEL, n_rows - r), q, q_stride, q_sum, n_tokens,
+                   y + r, y_stride, f);
 }
 
 #define KERNELS(dtype, row_bytes, f)                                                                                  \

@@ -47,6 +47,7 @@ typedef struct {
  * quantize_streamed  the same past the caches, out being aligned to 16 bytes; may be absent. Call bnc_streamed() afterwards.
  * dequantize  the inverse; past the caches where there is much to write.
  * scan        position of the first byte in [0, nbytes) that holds a code with no meaning, or -1.
+ * pack        rows of w, all of whose codes have a meaning, -> rows of pack5 (pack5_scalar.c) with the same values.
  * measure     magnitudes of n floats; sum and max are 0 when one of them is not finite.
  * arrange     q (ne0 rounded up to BNC_Q8_PAD) into the order the gemv and gemm of the same set read; may be absent: then
  *             they read it as it is. A level that brings one of the three alone goes by the order of the levels before it.
@@ -84,6 +85,7 @@ typedef struct {
     OP(quantize_streamed, void, (const float *x, int64_t n_rows, int64_t ne0, float scale, uint8_t *out))       \
     OP(dequantize, void, (const uint8_t *in, int64_t n_rows, int64_t ne0, float scale, float *x))               \
     OP(scan, int64_t, (const uint8_t *in, int64_t nbytes))                                                      \
+    OP(pack, void, (const uint8_t *w, int64_t n_rows, int64_t ne0, uint8_t *out))                               \
     OP(measure, void, (const float *x, int64_t n, bnc_magnitudes *out))                                         \
     OP(arrange, void, (const int8_t *q, int64_t n_padded, int8_t *out))                                         \
     OP(gemv, void, (const uint8_t *w, int64_t n_rows, int64_t ne0, const int8_t *q, int32_t q_sum, int32_t *y)) \
@@ -140,8 +142,8 @@ BNC_INLINE void bnc_streamed(void) {
 #endif
 }
 
-/* Activations are padded with zeros to a multiple of this, the longest block of any weight format. */
-enum { BNC_Q8_PAD = 256 };
+/* Activations are padded with zeros to a multiple of this, a multiple of the block of every weight format: 5 * 256, 4 * 320. */
+enum { BNC_Q8_PAD = 1280 };
 
 /* Columns whose products a screen8 kernel may add up in int32 lanes: 512 in each of eight, at most 127 * 32767 each. */
 enum { BNC_SCREEN8_STRETCH = 4096 };

@@ -148,15 +148,27 @@ static void test_dequantize(const pair *p) {
     COMPARE(p, dequantize, float, n_rows *ne0, packed, n_rows, ne0, 0.75f, OUT);
 }
 
+/* n bytes of four codes below 3. */
+static uint8_t *ternary_codes(int64_t n) {
+    uint8_t *codes = buffer((size_t)n);
+    for (int64_t i = 0; i < n; i++)
+        codes[i] = (uint8_t)(between(0, 2) | between(0, 2) << 2 | between(0, 2) << 4 | between(0, 2) << 6);
+    return codes;
+}
+
 static void test_scan(const pair *p) {
     const int64_t n = between(1, 300);
-    uint8_t *codes = buffer((size_t)n);
-    for (int64_t i = 0; i < n; i++) /* four codes below 3 */
-        codes[i] = (uint8_t)(between(0, 2) | between(0, 2) << 2 | between(0, 2) << 4 | between(0, 2) << 6);
+    uint8_t *codes = ternary_codes(n);
     for (int64_t bad = between(0, 2); bad > 0; bad--)
         codes[between(0, n - 1)] |= (uint8_t)(3u << (2 * between(0, 3)));
     int64_t expected = ((bnc_scan_fn)p->scalar)(codes, n), got = ((bnc_scan_fn)p->fast)(codes, n);
     expect_same(p, &expected, &got, sizeof got, "the position");
+}
+
+static void test_pack(const pair *p) {
+    const int64_t n_rows = between(1, 5), ne0 = between(1, 16) * bnc_dtype_at(p->dtype)->block;
+    const uint8_t *codes = ternary_codes(packed_bytes(p, n_rows, ne0));
+    COMPARE(p, pack, uint8_t, bnc_dtype_nbytes(BNC_DTYPE_pack5, n_rows, ne0, NULL), codes, n_rows, ne0, OUT);
 }
 
 static void test_measure(const pair *p) {
