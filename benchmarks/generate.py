@@ -135,7 +135,7 @@ class Depth(_AtDepth):
     param_names = ["model", "threads", "cache", "depth"]
 
     def setup(self, model, threads, cache, depth):
-        if cache not in common.need("bitnet_core.session", "_KV_DTYPES")._KV_DTYPES:  # noqa: SLF001  # the one list
+        if cache not in common.need("bitnet_core.workspace", "KV_DTYPES")._KV_DTYPES:  # noqa: SLF001  # the one list
             raise NotImplementedError(f"this commit has no {cache} cache")
         self.params = common.need("bitnet_core", "SamplingParams").SamplingParams(temperature=0.0, max_tokens=1)
         self.open_at(model, threads, depth, kv_dtype=cache)

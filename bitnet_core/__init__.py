@@ -24,7 +24,7 @@ from bitnet_core.exceptions import (
     UnsupportedModelError,
 )
 from bitnet_core.gguf import GGUFReader, TensorInfo
-from bitnet_core.model import Model, ModelConfig
+from bitnet_core.model import Model, ModelConfig, Packing
 from bitnet_core.sampling import SamplingParams
 from bitnet_core.session import Session
 
@@ -39,6 +39,7 @@ __all__ = [
     "Model",
     "ModelConfig",
     "ModelNotFoundError",
+    "Packing",
     "SamplingParams",
     "Sequence",
     "Session",

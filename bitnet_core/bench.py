@@ -9,6 +9,10 @@ A record has llama-bench's fields, where they mean something here, and at its en
 
 ========================  =============================================================================================
 ``isa``, ``head``         level of kernels; how tokens are found, ``exact``, ``screened`` or ``proven``
+``weights``               where the ternary matrices were read from, ``file`` or ``packed``
+``packed_bytes``          memory of the packed ones, 0 without
+``pack_s``                seconds that measuring and packing took
+``pack_gain``             :attr:`Packing.gain`; null if it was not measured
 ``bytes_per_token``       read from memory, mean of all tokens: weights, and when generating the KV cache, too
 ``gb_s``                  these bytes by the median time, in 1e9 bytes a second
 ``read_gb_s``             median speed of plain reads of 256 MiB, taken before each repetition
@@ -96,6 +100,10 @@ FIELDS: dict[str, type | tuple[type, ...]] = {
     "samples_ts": list,
     "isa": str,
     "head": str,
+    "weights": str,
+    "packed_bytes": int,
+    "pack_s": float,
+    "pack_gain": (float, type(None)),
     "bytes_per_token": float,
     "gb_s": float,
     "read_gb_s": float,
@@ -136,6 +144,7 @@ class Case:
     isa: str | None = None
     head: str = "auto"
     dtype: str | None = None
+    weights: str = "file"
 
     @property
     def name(self) -> str:
@@ -150,7 +159,7 @@ class Case:
 
     def open_model(self) -> Model:
         """Open the model as the case wants it."""
-        return Model.from_file(self.path, isa=self.isa, head=self.head, dtype=self.dtype)
+        return Model.from_file(self.path, isa=self.isa, head=self.head, dtype=self.dtype, weights=self.weights)
 
     def open_session(self, model: Model) -> Session:
         """Start a sequence as long as the case.
@@ -179,6 +188,7 @@ def plan(
     type_k: Sequence[str] = ("f16",),
     isa: Sequence[str | None] = (None,),
     head: Sequence[str] = ("auto",),
+    weights: Sequence[str] = ("file",),
     dtype: str | None = None,
 ) -> list[Case]:
     """Return every combination, one case for each prompt, each generation and each pair of both.
@@ -194,7 +204,7 @@ def plan(
     n_threads, n_batch, type_k
         Of the session: ``n_batch`` tokens of a prompt go through in one pass, ``type_k`` is that of cached keys and
         values. None: the session's default.
-    isa, head, dtype
+    isa, head, weights, dtype
         See :meth:`Model.from_file`.
 
     Raises
@@ -208,10 +218,10 @@ def plan(
         raise ValueError("nothing to measure: no prompt, nothing to generate")
     if min(min(test) for test in tests) < 0 or min(n_depth, default=0) < 0:
         raise ValueError("numbers of tokens must be 0 or more")
-    combinations = itertools.product(paths, isa, head, n_depth, n_batch, type_k, n_threads, tests)
+    combinations = itertools.product(paths, isa, head, weights, n_depth, n_batch, type_k, n_threads, tests)
     return [
-        Case(Path(path), *test, depth, threads, batch, kv, level, how, dtype)
-        for path, level, how, depth, batch, kv, threads, test in combinations
+        Case(Path(path), *test, depth, threads, batch, kv, level, how, dtype, where)
+        for path, level, how, where, depth, batch, kv, threads, test in combinations
     ]
 
 
@@ -272,9 +282,13 @@ def _range(option: str, part: str) -> list[int]:
     return found
 
 
+def _model_of(case: Case) -> tuple[object, ...]:
+    return case.path, case.isa, case.head, case.weights, case.dtype
+
+
 def _by_model(cases: Iterable[Case]) -> Iterator[list[Case]]:
     """Neighbours that share an open model."""
-    for _, group in itertools.groupby(cases, key=lambda case: (case.path, case.isa, case.head, case.dtype)):
+    for _, group in itertools.groupby(cases, key=_model_of):
         yield list(group)
 
 
@@ -331,6 +345,7 @@ def _run(cases: list[Case], n_repetitions: int, progress: Callable[[str], None])
                         **_figures(case, rounds, _macs_per_token(model)),
                         "isa": model.isa,
                         "head": model.head,
+                        **_packing(model),
                     }
                 yield {name: record[name] for name in FIELDS}
 
@@ -439,6 +454,16 @@ def _setting(case: Case, session: Session) -> dict[str, Any]:
         "n_prompt": case.n_prompt,
         "n_gen": case.n_gen,
         "n_depth": case.n_depth,
+    }
+
+
+def _packing(model: Model) -> dict[str, Any]:
+    packing = model.packing
+    return {
+        "weights": packing.weights,
+        "packed_bytes": packing.nbytes,
+        "pack_s": packing.seconds,
+        "pack_gain": packing.gain,
     }
 
 

@@ -28,7 +28,8 @@ def lines(records: Iterable[dict[str, Any]], output: str, *, columns: Iterable[s
         ``json`` (an array), ``jsonl`` (a record a line), ``csv`` (with a header, without the samples), or ``md`` (a
         table).
     columns
-        Fields that ``md`` shows beyond the usual: ``n_batch``, ``type_k``, ``isa``, ``head``, ``model_filename``.
+        Fields that ``md`` shows beyond the usual: ``n_batch``, ``type_k``, ``isa``, ``head``, ``weights``,
+        ``model_filename``.
 
     Yields
     ------
@@ -104,6 +105,7 @@ _COLUMNS = (
     _Column("type_k", 6, lambda r: r["type_k"], "type_k"),
     _Column("isa", 10, lambda r: r["isa"], "isa"),
     _Column("head", 8, lambda r: r["head"], "head"),
+    _Column("weights", 7, lambda r: r["weights"], "weights"),
     _Column("test", 15, lambda r: Case(Path(), r["n_prompt"], r["n_gen"], r["n_depth"]).name),
     _Column("t/s", 18, lambda r: f"{r['avg_ts']:.2f} ± {r['stddev_ts']:.2f}"),
     _Column("GB/s", 7, lambda r: f"{r['gb_s']:.2f}"),

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from bitnet_core.gguf import GGUFReader
+    from bitnet_core.model import Model
 
 # Each command imports what it needs when it runs, so that none waits for the modules of another.
 # ruff: noqa: PLC0415
@@ -113,6 +114,9 @@ _Threads = Annotated[int | None, typer.Option(help="Default: BITNET_THREADS, els
 _Isa = Annotated[str | None, typer.Option(help="Level of kernels, see `bitnet cpu`. Default: the best here.")]
 _FileDtype = Annotated[
     str | None, typer.Option(help="What tensor type id 36 means (i2_s or qk256), if the file does not say.")
+]
+_Weights = Annotated[
+    str, typer.Option(help="Ternary matrices: file, packed (1.6 bits a weight, in memory), or auto, by measurement.")
 ]
 _LayoutOption = Annotated[_Layout, typer.Option(help="Order of the codes of i2_s.")]
 
@@ -267,6 +271,7 @@ def generate(
     stop: Annotated[str, typer.Option(help="Token ids that end the generation.")] = "",
     threads: _Threads = None,
     isa: _Isa = None,
+    weights: _Weights = "file",
     dtype: _FileDtype = None,
 ) -> None:
     """Continue a sequence of token ids, printing each as it comes; the speed goes to standard error.
@@ -286,14 +291,15 @@ def generate(
     }
     chosen: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
     params = SamplingParams(max_tokens=n, stop=tuple(_token_ids("--stop", stop)), **chosen)
-    with Model.from_file(model, n_threads=threads, isa=isa, dtype=dtype) as loaded, loaded.session() as session:
+    options: dict[str, Any] = {"n_threads": threads, "isa": isa, "dtype": dtype, "weights": weights}
+    with Model.from_file(model, **options) as loaded, loaded.session() as session:
         times = [time.perf_counter()]
         for token in session.generate(prompt, params):
             typer.echo(f"{token} ", nl=False)
             sys.stdout.flush()
             times.append(time.perf_counter())
         typer.echo()
-        typer.echo(_speed(len(prompt), times, f"{loaded.n_threads} threads, {loaded.isa}"), err=True)
+        typer.echo(_speed(len(prompt), times, _how(loaded, weights)), err=True)
 
 
 @app.command()
@@ -337,6 +343,12 @@ def bench(
             help="How tokens are found: exact, screened, proven or auto. Default: auto, by the size of the head."
         ),
     ] = None,
+    weights: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Ternary matrices: file, packed (1.6 bits a weight, in memory) or auto, by measurement. Default: file."
+        ),
+    ] = None,
     repetitions: Annotated[int, typer.Option("-r", "--repetitions", help="Of each test.", min=1)] = 5,
     output: Annotated[_Output, typer.Option("-o", "--output", help="What goes to standard output.")] = _Output.MD,
     dtype: _FileDtype = None,
@@ -362,6 +374,7 @@ def bench(
         "type_k": _names(cache_type),
         "isa": _names(isa),
         "head": _names(head),
+        "weights": _names(weights),
     }
     given = {name: values for name, values in settings.items() if values}
     cases = benches.plan(models, dtype=dtype, **given)
@@ -386,6 +399,7 @@ def targets(
     ] = False,
     threads: _Threads = None,
     isa: _Isa = None,
+    weights: _Weights = "file",
     dtype: _FileDtype = None,
 ) -> None:
     """Measure a model against the project's targets; exit with 1 if a figure is beyond its baseline.
@@ -410,6 +424,7 @@ def targets(
             n_runs=1 if quick else 3,
             n_tokens=8 if quick else 32,
             isa=isa,
+            weights=weights,
             dtype=dtype,
             progress=step,
         )
@@ -641,6 +656,13 @@ def _totals(reader: GGUFReader) -> list[tuple[str, str, str, str]]:
 
 def _by(shape: Sequence[int]) -> str:
     return " x ".join(map(str, shape))
+
+
+def _how(model: Model, weights: str) -> str:
+    parts = [f"{model.n_threads} threads", model.isa]
+    if weights != "file":
+        parts.append(f"weights {model.packing.reason or model.packing}")
+    return ", ".join(parts)
 
 
 def _speed(n_prompt: int, times: Sequence[float], how: str) -> str:

@@ -14,8 +14,9 @@ dtype        elements -> bytes           values
 ``q6_k``     256 of a row -> 210         -32s to 31s, s an int8 for each 16 times a float16 for each 256
 ===========  ==========================  ===========================================================
 
-``i2_s_64`` and ``i2_s_row4`` are two other orders of the same codes that exist in the wild. The remaining members of
-:class:`DType` are known by their size alone, so that a file holding them can be listed.
+``i2_s_64`` and ``i2_s_row4`` are two other orders of the same codes that exist in the wild. ``pack5``, five ternary
+weights a byte, exists in memory alone (:func:`bitnet_core.kernels.pack`). The remaining members of :class:`DType` are
+known by their size alone, so that a file holding them can be listed.
 """
 
 from __future__ import annotations
@@ -71,7 +72,7 @@ class DType(str, Enum):
 
     @property
     def gguf_type(self) -> int:
-        """The type id in a GGUF file; several formats share 36."""
+        """The type id in a GGUF file; several formats share 36, and -1 exists in memory alone."""
         return int(_ROWS[self.value][1].gguf_type)
 
     @property

@@ -138,9 +138,11 @@ class GGUFWriter:
         Raises
         ------
         ValueError
-            A duplicate or malformed name, a bad shape, or data already being written.
+            A duplicate or malformed name, a bad shape, a type id that is none, or data already being written.
         """
         self._check_declaring()
+        if not 0 <= gguf_type < 2**32:
+            raise ValueError(f"tensor {name!r}: no file can hold type id {gguf_type}")
         encoded = name.encode()
         if not 1 <= len(encoded) <= _MAX_NAME or b"\0" in encoded:
             raise ValueError(f"tensor name {name!r} must be 1 to {_MAX_NAME} bytes without NUL")

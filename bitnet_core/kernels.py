@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bitnet_core._lib import call, default_threads, ffi, isa_names, kernels_for, lib
-from bitnet_core.dtypes import DType
+from bitnet_core.dtypes import DType, nbytes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Kernel", "available", "chosen_isa", "cpu_features", "fill", "int8_peak", "isa_levels", "matmul", "read_sum"]
+__all__ = [
+    *("Kernel", "available", "chosen_isa", "cpu_features", "fill", "int8_peak", "isa_levels", "matmul", "pack", "read_sum"),
+]
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ def matmul(
     w
         Packed bytes of a matrix (n_rows, ne0), as :func:`bitnet_core.quantize` makes them. Its scale is not applied.
     dtype
-        ``i2_s`` (ne0 a multiple of 128) or ``qk256``.
+        ``i2_s`` (ne0 a multiple of 128), ``qk256``, or ``pack5``, which :func:`pack` makes.
     n_rows
         Rows of the matrix.
     q
@@ -114,6 +116,44 @@ def matmul(
         repeat,
     )
     return y if q.ndim == 2 else y[0]
+
+
+def pack(w: Any, dtype: str | DType, shape: tuple[int, int], *, isa: str | None = None) -> NDArray[np.uint8]:
+    """Pack a ternary matrix to 1.6 bits a weight: what ``Model.from_file(weights="packed")`` keeps in memory.
+
+    Parameters
+    ----------
+    w
+        Packed bytes of a matrix, as :func:`bitnet_core.quantize` makes them. Its scale is left out.
+    dtype
+        ``i2_s``.
+    shape
+        Rows and ne0, a multiple of 128.
+
+    Returns
+    -------
+    uint8 array: a ``pack5`` matrix for :func:`matmul`, each row a whole number of 64-byte blocks of 320 weights.
+
+    Raises
+    ------
+    ValueError
+        A byte holds code 3, or w has another length.
+    UnsupportedModelError
+        Another dtype, which has four values.
+
+    Examples
+    --------
+    >>> from bitnet_core import quantize
+    >>> w = np.eye(2, 640, dtype=np.float32)
+    >>> packed = pack(quantize(w, "i2_s", scale=1.0), "i2_s", w.shape)
+    >>> packed.size, matmul(packed, "pack5", 2, np.arange(640, dtype=np.int16).astype(np.int8))
+    (256, array([0, 1], dtype=int32))
+    """
+    data = ffi.from_buffer("uint8_t[]", w)
+    out = np.empty(nbytes("pack5", shape), np.uint8)
+    target = ffi.from_buffer("uint8_t[]", out, require_writable=True)
+    call(lib.bnc_pack, kernels_for(isa), DType(dtype).number, data, len(data), *shape, target, out.nbytes)
+    return out
 
 
 def read_sum(buffer: Any, *, n_threads: int | None = None, repeat: int = 1) -> int:

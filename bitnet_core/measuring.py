@@ -50,13 +50,14 @@ def measure_model(
     n_runs: int,
     n_tokens: int,
     isa: str | None,
+    weights: str,
     dtype: str | None,
     progress: Callable[[str], None] | None,
 ) -> Report:
     """Measure a model; see :func:`bitnet_core.targets.measure`."""
     if n_runs < 1 or n_tokens < 2:
         raise ValueError(f"n_runs must be at least 1 and n_tokens at least 2, not {n_runs} and {n_tokens}")
-    subject = _Subject(str(Path(path).absolute()), default_threads(n_threads), isa, dtype)
+    subject = _Subject(str(Path(path).absolute()), default_threads(n_threads), isa, dtype, weights)
     subject.open().close()  # what is wrong with the file is said by this process
     begin = progress or (lambda _step: None)
     begin("memory")  # first, since it also brings the whole file into the page cache
@@ -114,9 +115,12 @@ class _Subject:
     n_threads: int
     isa: str | None
     dtype: str | None
+    weights: str
 
     def open(self) -> Model:
-        return Model.from_file(self.path, n_threads=self.n_threads, isa=self.isa, dtype=self.dtype)
+        return Model.from_file(
+            self.path, n_threads=self.n_threads, isa=self.isa, dtype=self.dtype, weights=self.weights
+        )
 
 
 # ---- load and memory ----
@@ -305,6 +309,7 @@ def _environment(model: Model) -> dict[str, Any]:
         "memory_mb": psutil.virtual_memory().total // _MIB,
         "n_threads": model.n_threads,
         "isa": model.isa,
+        "weights": str(model.packing),
         "variables": {name: value for name, value in sorted(os.environ.items()) if name.startswith("BITNET_")},
     }
 

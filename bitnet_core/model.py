@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from bitnet_core._lib import call, default_threads, ffi, isa_names, kernels_for, lib
 from bitnet_core.batch import Batch
 from bitnet_core.dtypes import nbytes
-from bitnet_core.exceptions import LiveViewsError
+from bitnet_core.exceptions import LiveViewsError, UnsupportedModelError
 from bitnet_core.gguf import GGUFReader
 from bitnet_core.session import Session
 
@@ -20,13 +20,15 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-__all__ = ["Model", "ModelConfig"]
+__all__ = ["Model", "ModelConfig", "Packing"]
 
 # Bytes of a head from which screening it pays: a smaller one fits the processor's caches.
 _SCREEN_FROM = 16 << 20
 _SCREEN_AT_MOST = 0.75  # of the head's bytes
 _SCREENS = {"screened": lib.BNC_SCREEN_DITHERED, "proven": lib.BNC_SCREEN_PROVEN}
 _HEADS = ("auto", "exact", *_SCREENS)
+_WEIGHTS = ("file", "packed", "auto")
+_PACK_FROM = 1.05  # times as fast as from the file: for less, packing is not worth its memory
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,56 @@ class ModelConfig:
     dtype: str
     head_dtype: str
     tied_head: bool
+
+
+@dataclass(frozen=True)
+class Packing:
+    """Where the ternary matrices are read from, and what was measured to choose it.
+
+    Attributes
+    ----------
+    weights : str
+        ``"file"``: from the mapped file; ``"packed"``: from a copy in memory at 1.6 bits a weight.
+    nbytes : int
+        Anonymous memory that the copy takes; 0 if there is none.
+    seconds : float
+        Time to measure and to make it.
+    gain : float or None
+        Time of a pass over some of the matrices (the first 128 MiB of the file's) from the file, by that packed: the
+        shortest of at most 16 each, taken in turn. None if nothing was measured.
+    reason : str
+        Why ``"auto"`` did not pack; else empty.
+    """
+
+    weights: str
+    nbytes: int = 0
+    seconds: float = 0.0
+    gain: float | None = None
+    reason: str = ""
+
+    def __str__(self) -> str:
+        if self.weights == "file":
+            return "from the file"
+        return f"packed: {self.nbytes / 1e6:.1f} MB in {self.seconds:.2f} s, {self.gain:.2f} times as fast"
+
+
+_FROM_FILE = Packing("file")
+
+
+def _pack(handle: Any, weights: str, n_threads: int) -> Packing:
+    if weights == "file":
+        return _FROM_FILE
+    report = ffi.new("bnc_pack_report *")
+    try:
+        call(lib.bnc_pack_model, handle, n_threads, _PACK_FROM if weights == "auto" else 0.0, report)
+    except UnsupportedModelError as error:
+        if weights == "auto":
+            return Packing("file", reason=str(error))
+        raise
+    if report.bytes:
+        return Packing("packed", int(report.bytes), report.seconds, report.gain)
+    reason = f"packed weights are {report.gain:.2f} times as fast, which is not {_PACK_FROM}"
+    return Packing("file", 0, report.seconds, report.gain, reason)
 
 
 def _screen_pays(handle: Any, config: ModelConfig) -> bool:
@@ -88,6 +140,8 @@ class Model:
         The level of kernels its sessions use.
     n_threads : int
         What its sessions use unless told otherwise.
+    packing : Packing
+        Where the ternary matrices are read from; the time and the memory that packing them took.
     end_tokens : frozenset[int]
         Ids that end a generation: end of sequence, and end of turn (declared, or found by its text ``<|eot_id|>``,
         which published files do not declare).
@@ -105,8 +159,11 @@ class Model:
     5
     """
 
-    def __init__(self, reader: GGUFReader, handle: Any, n_threads: int, head: str = "auto") -> None:
+    def __init__(
+        self, reader: GGUFReader, handle: Any, n_threads: int, head: str = "auto", packing: Packing = _FROM_FILE
+    ) -> None:
         self.reader = reader
+        self.packing = packing
         self.n_threads = n_threads
         self.config = _config(handle)
         self.end_tokens = _end_tokens(handle)
@@ -129,6 +186,7 @@ class Model:
         dtype: str | None = None,
         validate: bool = False,
         head: str = "auto",
+        weights: str = "file",
     ) -> Self:
         """Open a GGUF file of architecture ``bitnet-b1.58``, ``bitnet-25`` or ``bitnet``.
 
@@ -153,25 +211,35 @@ class Model:
             ``"proven"`` makes an 8-bit copy (0.50 of an F16 head) whose bound holds without any probability.
             ``"auto"`` is ``"screened"`` for heads of 16 MiB or more whose copy is at most three quarters as large, else
             ``"exact"``. Logits that are asked for are always exact.
+        weights
+            Where the ternary matrices are read from. ``"file"``: where they lie, without a copy. ``"packed"``: i2_s
+            matrices are copied into memory at 1.6 bits a weight, 0.8 of the file's; logits keep their bits. The file's
+            pages are given back one matrix after another. ``"auto"``: packed if that is measured to be 1.05 times as
+            fast. See :attr:`packing` for what was chosen and what it took.
 
         Raises
         ------
         GGUFError
-            The file breaks a rule of the format.
+            The file breaks a rule of the format; or a matrix to be packed holds a code without meaning.
         UnsupportedModelError
-            The architecture, a hyper-parameter or a tensor is not what this library runs; the message names it.
+            The architecture, a hyper-parameter or a tensor is not what this library runs; the message names it. Or
+            ``weights="packed"`` for matrices that cannot be packed, or where the kernels of this machine and level
+            would make them slower.
         OSError
             The file cannot be opened or read.
         """
         if head not in _HEADS:
             raise ValueError(f"head must be one of {', '.join(_HEADS)}, not {head!r}")
+        if weights not in _WEIGHTS:
+            raise ValueError(f"weights must be one of {', '.join(_WEIGHTS)}, not {weights!r}")
         threads, kernels = default_threads(n_threads), kernels_for(isa)
         reader = GGUFReader(path, mmap=mmap, dtype=dtype)
         try:
             options = ffi.new("bnc_model_options *", {"kernels": kernels, "validate": validate})
             out = ffi.new("bnc_model **")
             call(lib.bnc_model_new, reader.handle, options, out)
-            return cls(reader, ffi.gc(out[0], lib.bnc_model_free), threads, head)
+            handle = ffi.gc(out[0], lib.bnc_model_free)
+            return cls(reader, handle, threads, head, _pack(handle, weights, threads))
         except BaseException:
             reader.close()
             raise
@@ -190,7 +258,7 @@ class Model:
 
     @property
     def bytes_per_token(self) -> int:
-        """Bytes that evaluating one token with all logits must read: every weight once, without the KV cache."""
+        """Bytes that one token with all logits must read: weights once, as they lie, without the KV cache."""
         return int(lib.bnc_model_bytes_per_token(self.handle))
 
     @property
@@ -329,4 +397,5 @@ class Model:
     def __repr__(self) -> str:
         state = " closed" if self._handle is None else ""
         c = self.config
-        return f"<Model {self.reader.path} {c.arch} {c.n_layer}x{c.n_embd} {c.dtype} isa={self.isa}{state}>"
+        packed = "" if self.packing.weights == "file" else f" {self.packing}"
+        return f"<Model {self.reader.path} {c.arch} {c.n_layer}x{c.n_embd} {c.dtype}{packed} isa={self.isa}{state}>"

@@ -189,7 +189,7 @@ class Report:
         """Return what was measured, in two to four lines."""
         env = self.environment
         lines = [
-            f"{self.model} ({self.file_bytes / _MIB:,.1f} MiB, {self.config['dtype']})",
+            f"{self.model} ({self.file_bytes / _MIB:,.1f} MiB, {self.config['dtype']}, {env['weights']})",
             f"{env['n_threads']} threads, {env['isa']} kernels, {env['cpu']}; median of {self.n_runs}",
         ]
         if self.n_runs == 1:
@@ -214,6 +214,7 @@ def measure(
     n_runs: int = 3,
     n_tokens: int = 32,
     isa: str | None = None,
+    weights: str = "file",
     dtype: str | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> Report:
@@ -231,6 +232,8 @@ def measure(
         Tokens to generate in each run, at least 2. A run also ends after 10 seconds.
     isa : str, optional
         Level of the kernels. Default: ``BITNET_ISA``, else the best of the machine.
+    weights : str
+        Where the ternary matrices are read from, see :meth:`Model.from_file`.
     dtype : str, optional
         What type id 36 means, for a file that does not say.
     progress : callable, optional
@@ -253,7 +256,14 @@ def measure(
     from bitnet_core.measuring import measure_model  # noqa: PLC0415 - it needs this module, which stays light to import
 
     return measure_model(
-        path, n_threads=n_threads, n_runs=n_runs, n_tokens=n_tokens, isa=isa, dtype=dtype, progress=progress
+        path,
+        n_threads=n_threads,
+        n_runs=n_runs,
+        n_tokens=n_tokens,
+        isa=isa,
+        weights=weights,
+        dtype=dtype,
+        progress=progress,
     )
 
 

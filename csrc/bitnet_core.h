@@ -190,7 +190,7 @@ typedef struct {
     const char *arch;
     int64_t n_vocab, n_ctx, n_embd, n_layer, n_head, n_head_kv, n_embd_head, n_rot, n_ff;
     float rms_eps, rope_freq_base;
-    int32_t dtype;                /* of the ternary matrices */
+    int32_t dtype;                /* of the ternary matrices in the file */
     int32_t head_dtype;           /* of the matrix that makes logits */
     int32_t tied_head;            /* the head is token_embd.weight */
     int32_t eos_token, eot_token; /* end of sequence, end of turn; -1: none known */
@@ -207,6 +207,23 @@ const bnc_model_config *bnc_model_get_config(const bnc_model *model);
 const bnc_kernels *bnc_model_get_kernels(const bnc_model *model);
 /* Bytes that evaluating one token with all logits must read: weights once each, one embedding row, no KV cache. */
 uint64_t bnc_model_bytes_per_token(const bnc_model *model);
+
+/* ---- pack ---- */
+
+/* Packing copies ternary matrices into memory at 1.6 bits a weight, dtype "pack5", which no file holds (csrc/pack.c). */
+typedef struct {
+    uint64_t bytes; /* memory that the packed matrices take; 0: they were not packed */
+    double seconds; /* to measure and to pack */
+    double gain;    /* time of a pass over some of the matrices from the file, by that packed */
+} bnc_pack_report;
+
+/* Pack the matrices of a model that has no session yet, unless the measured gain is below min_gain. BNC_ERR_UNSUPPORTED: their
+ * dtype cannot be packed, or this machine has only slower kernels for it; BNC_ERR_GGUF: a code means nothing. The model is
+ * then as it was. */
+bnc_status bnc_pack_model(bnc_model *model, int32_t n_threads, double min_gain, bnc_pack_report *out, bnc_error *err);
+/* One matrix, for tests and benchmarks: w of dtype -> out, exactly the bytes that pack5 takes. */
+bnc_status bnc_pack(const bnc_kernels *kernels, int32_t dtype, const uint8_t *w, int64_t w_bytes, int64_t n_rows,
+                    int64_t ne0, uint8_t *out, int64_t out_bytes, bnc_error *err);
 
 /* ---- screen ---- */
 

@@ -56,7 +56,7 @@ static void embed(const worker *w) {
 /* act[t] = quantized rmsnorm(x[t]) * weight, for rows x (n_tokens, n). */
 static void norm_and_quantize(const worker *w, const float *x, const float *weight, int64_t n) {
     const bnc_activations *act = &w->ws->act;
-    const bnc_arrange_fn arrange = BNC_FN(w->m->kernels, arrange, w->c->dtype);
+    const bnc_arrange_fn arrange = BNC_FN(w->m->kernels, arrange, w->m->dtype);
     const int64_t padded = bnc_round_up(n, BNC_Q8_PAD);
     int64_t begin, end;
     bnc_split(w->n_tokens, 1, w->ith, w->nth, &begin, &end);
@@ -65,7 +65,7 @@ static void norm_and_quantize(const worker *w, const float *x, const float *weig
         RUN0(w, rms_norm)(x + t * n, weight, n, w->c->rms_eps, w->lane->row);
         RUN0(w, q8)(w->lane->row, n, padded, arrange ? w->lane->q : q, &act->s[t], &act->q_sum[t]);
         if (arrange) {
-            note(w, BNC_OP_arrange, w->c->dtype);
+            note(w, BNC_OP_arrange, w->m->dtype);
             arrange(w->lane->q, padded, q);
         }
     }
@@ -87,9 +87,9 @@ static void matmul(const worker *w, const bnc_matrix *matrix, int64_t begin, int
                    float *y) {
     if (begin == end)
         return;
-    note(w, w->n_tokens == 1 ? BNC_OP_gemv : BNC_OP_gemm, w->c->dtype);
+    note(w, w->n_tokens == 1 ? BNC_OP_gemv : BNC_OP_gemm, w->m->dtype);
     note(w, BNC_OP_scale_i32, 0);
-    bnc_matmul_rows(w->m->kernels, w->c->dtype, matrix, begin, end, &w->ws->act, w->n_tokens, mode, y, matrix->n_rows,
+    bnc_matmul_rows(w->m->kernels, w->m->dtype, matrix, begin, end, &w->ws->act, w->n_tokens, mode, y, matrix->n_rows,
                     w->lane->scratch, w->ws->n_batch * BNC_MATMUL_ROWS);
 }
 

@@ -9,7 +9,7 @@
 #include "kernels/kernels.h"
 #include "threads.h"
 
-/* A ternary matrix where it lies in the file: (n_rows, ne0), rows row_bytes apart. */
+/* A ternary matrix where it lies, in the file or packed: (n_rows, ne0), rows row_bytes apart. */
 typedef struct {
     const uint8_t *data;
     int64_t n_rows, ne0, row_bytes;

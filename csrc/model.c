@@ -280,7 +280,7 @@ static bnc_status bind_matrix(const binder *b, int64_t il, const char *role, int
         return bnc_error_at(b->err, BNC_ERR_UNSUPPORTED, t->offset,
                             "tensor %s is %s, those before it are %s; one model holds one kind of matrix", name,
                             dtype_name(t), bnc_dtype_at(c->dtype)->name);
-    c->dtype = t->dtype;
+    c->dtype = b->model->dtype = t->dtype;
     *out = (bnc_matrix){t->data, n_rows, ne0, 0, 1.0f};
     bnc_error why;
     if (bnc_matmul_check(b->model->kernels, t->dtype, n_rows, ne0, &out->row_bytes, &why) != BNC_OK)
@@ -401,7 +401,11 @@ bnc_status bnc_model_new(const bnc_gguf *gguf, const bnc_model_options *options,
     return BNC_OK;
 }
 
-void bnc_model_free(bnc_model *model) { free(model); }
+void bnc_model_free(bnc_model *model) {
+    if (model)
+        free(model->packed);
+    free(model);
+}
 
 const bnc_model_config *bnc_model_get_config(const bnc_model *model) { return &model->config; }
 

@@ -25,7 +25,9 @@ struct bnc_model {
     bnc_model_config config;
     const bnc_gguf *gguf;
     const bnc_kernels *kernels;
-    int activation; /* BNC_OP_relu2 or BNC_OP_silu */
+    int activation;  /* BNC_OP_relu2 or BNC_OP_silu */
+    int32_t dtype;   /* of the matrices: config.dtype, or pack5 */
+    uint8_t *packed; /* where they lie if they are packed (pack.c), else NULL */
     int32_t embd_dtype;
     int64_t embd_row_bytes, head_row_bytes;
     const uint8_t *token_embd; /* (n_vocab, n_embd) of embd_dtype */

@@ -77,6 +77,7 @@ def pack_ternary(t, dtype, scale):
         ("q6_k", (14, "row", 256, 210, 0, 0, True)),
         ("tq2_0", (35, "row", 256, 66, 0, 0, False)),
         ("iq2_bn", (135, "row", 64, 16, 4, 0, False)),
+        ("pack5", (-1, "padded", 320, 64, 0, 0, False)),
     ],
 )
 def test_member_shows_its_row(name, row):

@@ -25,7 +25,7 @@ ORDER = (
     ("kernels",),
     ("convert", "matmul", "gguf", "sampler"),
     ("model",),
-    ("screen",),
+    ("screen", "pack"),
     ("workspace",),
     ("session",),
     ("forward",),

@@ -240,7 +240,7 @@ def with_scales(path, scales):
 def test_prompt_of_the_memory_figure_fits_a_small_vocabulary(tmp_path, capsys):
     path = tmp_path / "m.gguf"
     small_model(n_vocab=5).write(path)
-    measuring._print_footprint({"path": str(path), "n_threads": 1, "isa": None, "dtype": None})
+    measuring._print_footprint({"path": str(path), "n_threads": 1, "isa": None, "dtype": None, "weights": "file"})
     assert json.loads(capsys.readouterr().out)["growth_peak"] >= 0
 
 
