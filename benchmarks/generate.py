@@ -22,11 +22,12 @@ class _Sessions:
 
     version = "1"
     timeout = 300
+    options: dict[str, str] = {}  # of the model
 
     def open(self, name, threads, n_ctx, **options):
         common.need_threads(threads)
         path = common.model_path(name)
-        self.model = common.need("bitnet_core", "Model").Model.from_file(path, n_threads=threads)
+        self.model = common.need("bitnet_core", "Model").Model.from_file(path, n_threads=threads, **self.options)
         if n_ctx > self.model.config.n_ctx:
             raise NotImplementedError(f"the model has {self.model.config.n_ctx} positions, {n_ctx} are needed")
         self.session = self.model.session(n_ctx=n_ctx, **options)
@@ -135,7 +136,7 @@ class Depth(_AtDepth):
     param_names = ["model", "threads", "cache", "depth"]
 
     def setup(self, model, threads, cache, depth):
-        if cache not in common.need("bitnet_core.workspace", "KV_DTYPES")._KV_DTYPES:  # noqa: SLF001  # the one list
+        if cache not in common.need("bitnet_core.workspace", "KV_DTYPES").KV_DTYPES:
             raise NotImplementedError(f"this commit has no {cache} cache")
         self.params = common.need("bitnet_core", "SamplingParams").SamplingParams(temperature=0.0, max_tokens=1)
         self.open_at(model, threads, depth, kv_dtype=cache)
@@ -190,6 +191,22 @@ class Generate(_Sessions):
     @common.sampled()
     def track_token(self, model, threads, sampling):
         return common.samples(self.token, seconds=1.0)
+
+
+class GeneratePacked(Generate):
+    """The same, greedy, with matrices packed in memory; skipped where their kernels are not those of the best level."""
+
+    params = [["tiny", "2b", "given"], common.THREADS, ["packed"]]
+    param_names = ["model", "threads", "weights"]
+
+    def setup(self, model, threads, weights):
+        common.need("bitnet_core", "Packing")
+        self.options = {"weights": weights}
+        super().setup(model, threads, "greedy")
+
+    @common.sampled()
+    def track_token(self, model, threads, weights):
+        return super().track_token(model, threads, "greedy")
 
 
 class KVCache(_Sessions):

@@ -7,11 +7,13 @@ generate.py, beside canary.Read.
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 
 from benchmarks import common
 
-DTYPES = ["i2_s", "qk256"]
+DTYPES = ["i2_s", "qk256", "pack5"]
 # Rows x ne0, named by the model that has them.
 SHAPES = {
     "tiny/ffn_up 512x256": (512, 256),
@@ -28,6 +30,7 @@ SHAPE_NAMES = [
     "2b/ffn_down 2560x6912",
 ]
 BLOCK_ROWS = 64  # rows of random weights; the matrix holds them over and over
+LACKING = [("pack5", "avx2")]  # its kernel is the scalar one
 CALL_SECONDS = 0.005  # a timed call lasts about this long, or one product
 
 
@@ -45,9 +48,12 @@ class _Product:
         n_rows, ne0 = SHAPES[shape]
         random = np.random.default_rng(42)
         block = random.integers(-1, 2, (BLOCK_ROWS, ne0)).astype(np.float32)
-        packed = dtypes.quantize(block, dtype, scale=1.0) if dtype == "i2_s" else dtypes.quantize(block, dtype)
+        file_dtype = "i2_s" if dtype == "pack5" else dtype
+        packed = dtypes.quantize(block, file_dtype, **({"scale": 1.0} if file_dtype == "i2_s" else {}))
         # What the packed codes stand for: with scale 1, whole numbers.
-        codes = dtypes.dequantize(packed, dtype, block.shape).astype(np.int64)
+        codes = dtypes.dequantize(packed, file_dtype, block.shape).astype(np.int64)
+        if dtype == "pack5":
+            packed = common.need("bitnet_core.kernels", "pack").pack(packed, file_dtype, block.shape)
         # Rows lie one after the other; what a tensor has beyond its rows is its tail.
         tail = 2 * packed.size - dtypes.nbytes(dtype, (2 * BLOCK_ROWS, ne0))
         body = packed[: packed.size - tail]
@@ -73,6 +79,7 @@ class Gemv(_Product):
 
     params = [DTYPES, common.ISAS, SHAPE_NAMES, common.THREADS]
     param_names = ["dtype", "isa", "shape", "threads"]
+    skip_params = [(*pair, *rest) for pair in LACKING for rest in itertools.product(SHAPE_NAMES, common.THREADS)]
 
     def setup(self, dtype, isa, shape, threads):
         self.prepare(dtype, isa, shape, 1, threads)
@@ -87,6 +94,9 @@ class Gemm(_Product):
 
     params = [DTYPES, common.FAST_ISAS, SHAPE_NAMES, common.THREADS, [16, 128]]
     param_names = ["dtype", "isa", "shape", "threads", "tokens"]
+    skip_params = [
+        (*pair, *rest) for pair in LACKING for rest in itertools.product(SHAPE_NAMES, common.THREADS, [16, 128])
+    ]
 
     def setup(self, dtype, isa, shape, threads, tokens):
         self.prepare(dtype, isa, shape, tokens, threads)
@@ -100,6 +110,7 @@ class GemmScalar(Gemm):
     """The reference needs about a second a call, so it has fewer of them."""
 
     params = [DTYPES, ["scalar"], SHAPE_NAMES, [1], [16]]
+    skip_params = []
 
     @common.sampled(rounds=1)
     def track_gigaweight(self, dtype, isa, shape, threads, tokens):

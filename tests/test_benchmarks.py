@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from test_pack import level_packs
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -396,6 +397,8 @@ def may_be_skipped(values: tuple[Any, ...]) -> bool:
 
     isas = {value for value in values if value in common.ISAS}
     if set(values) & set(MODULES["instructions"].WORKS) and not shutil.which("valgrind"):
+        return True
+    if "packed" in values and not level_packs(kernels.chosen_isa()):
         return True
     return "cold" in values or common.all_threads() < 2 or bool(isas - set(kernels.isa_levels()))
 
