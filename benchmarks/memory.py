@@ -38,7 +38,7 @@ def watch():
             return
 
 path, n_ctx = sys.argv[1], int(sys.argv[2])
-watcher = threading.Thread(target=watch)
+watcher = threading.Thread(target=watch, daemon=True)  # or a failure below would wait for it for ever
 watcher.start()
 gc.collect()
 with open("/proc/self/clear_refs", "w") as file:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 from dataclasses import replace
 
 import numpy as np
@@ -12,11 +13,11 @@ from small_model import small_model
 from test_cli import bitnet
 from test_kernels import product, random_codes
 
-from bitnet_core import GGUFError, GGUFReader, Model, SamplingParams, UnsupportedModelError, dtypes, kernels
+from bitnet_core import GGUFError, GGUFReader, Model, SamplingParams, UnsupportedModelError, dtypes, kernels, memory
 from bitnet_core import model as model_module
 from bitnet_core.bench import plan, run
 from bitnet_core.gguf_writer import GGUFWriter
-from bitnet_core.synthetic import write_model
+from bitnet_core.synthetic import cached_model, write_model
 
 GREEDY = SamplingParams(temperature=0, max_tokens=30, ignore_eos=True)
 # Rows longer than a block of 320, and of no whole number of them; heads and neighbours of sizes that no split divides.
@@ -286,6 +287,35 @@ def test_the_files_pages_are_given_back(tmp_path):
         assert after.shared - before.shared < packed / 4
         assert after.rss - before.rss < 1.5 * packed
     assert process.memory_info().rss - before.rss < packed / 2
+
+
+@pytest.mark.skipif(bool(os.environ.get("BITNET_SKIP_SLOW_TESTS")), reason="BITNET_SKIP_SLOW_TESTS is set")
+def test_the_2b_model():
+    """What it reads a token, from the sizes of its tensors; the same tokens; never the file and the copy in memory."""
+    if not level_packs(kernels.chosen_isa()):
+        pytest.skip(f"packed weights would be slower at {kernels.chosen_isa()}")
+    path = cached_model("2b")
+    with memory.Growth() as growth:
+        model = Model.from_file(path, weights="packed")
+    with model, Model.from_file(path) as plain:
+        infos = [info for info in model.reader.infos if info.dtype == "i2_s"]
+        packed = sum(info.shape[0] * -(-info.shape[1] // 320) * 64 for info in infos)
+        norms = sum(info.nbytes for info in model.reader.infos if info.dtype == "f32")
+        assert model.packing.nbytes == packed == 418775040
+        assert 0.8 * packed < growth.anonymous < packed + (32 << 20)
+        assert growth.file_backed < 64 << 20
+        if growth.peak_is_exact:  # what is measured, 128 MiB of the file, is there twice for a moment
+            assert growth.peak < packed + (192 << 20) < 1.1 * model.reader.size
+        tokens = []
+        for each in (model, plain):
+            with each.session(64) as session:
+                tokens.append(list(session.generate([1, 2, 3], replace(GREEDY, max_tokens=4))))
+                reads = session.reads
+            if each is model:
+                row = 2 * model.config.n_embd
+                assert reads.weight_bytes == packed + norms + row + model.screen_bytes + reads.exact_rows * row
+                assert reads.weight_bytes <= 630e6
+        assert tokens[0] == tokens[1]
 
 
 # ---- the command ----
