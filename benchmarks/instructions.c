@@ -117,7 +117,7 @@ static void set_up_tokens(work *w, const char *argument) {
         return;
     }
     bnc_screen *screen;
-    check(bnc_screen_new(model, 1, 42, &screen, &err));
+    check(bnc_screen_new(model, BNC_SCREEN_DITHERED, 1, 42, &screen, &err));
     check(bnc_workspace_set_screen(w->workspace, screen, &err));
     const bnc_sampling greedy = {.temperature = 0, .top_p = 1, .repetition_penalty = 1};
     check(bnc_sampler_new(bnc_model_get_config(model)->n_vocab, &greedy, &w->request.sampler, &err));

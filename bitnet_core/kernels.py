@@ -14,7 +14,16 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = [
-    *("Kernel", "available", "chosen_isa", "cpu_features", "fill", "int8_peak", "isa_levels", "matmul", "pack", "read_sum"),
+    "Kernel",
+    "available",
+    "chosen_isa",
+    "cpu_features",
+    "fill",
+    "int8_peak",
+    "isa_levels",
+    "matmul",
+    "pack",
+    "read_sum",
 ]
 
 

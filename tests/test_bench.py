@@ -272,7 +272,7 @@ def test_csv(tiny_model):
         (["-p", "0", "-n", "0"], "nothing to measure: no prompt, nothing to generate"),
         (["-p", "513"], "{model}: pp513 needs 513 positions, the model's context has 512"),
         (["-ctk", "q4_0"], "kv_dtype must be one of f16, f32, q8_0, not 'q4_0'"),
-        (["--head", "no"], "head must be one of auto, exact, screened, not 'no'"),
+        (["--head", "no"], "head must be one of auto, exact, screened, proven, not 'no'"),
         (["-t", "0"], "n_threads must be 1 to 256, not 0"),
     ],
 )

@@ -34,8 +34,9 @@ BNC_INLINE void bnc_pack5_rows_of_i2_s(const uint8_t *w, int64_t n_rows, int64_t
     for (int64_t r = 0; r < n_rows; r++)
         for (int64_t i = 0; i < ne0; i += STRETCH) {
             const int64_t n = bnc_min_i64(STRETCH, ne0 - i);
+            if (n < STRETCH)
+                memset(code, 1, STRETCH);
             bnc_pack5_codes_of_i2_s(w, n, code);
-            memset(code + n, 1, (size_t)(STRETCH - n));
             w += n / 4;
             for (int64_t b = 0; b < n; b += BNC_PACK5_BLOCK, out += BNC_PACK5_BYTES)
                 bnc_pack5_block(code + b, out);

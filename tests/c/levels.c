@@ -70,7 +70,7 @@ int main(int argc, char **argv) {
         bnc_model *model;
         bnc_screen *screen;
         check(bnc_model_new(gguf, &(bnc_model_options){.kernels = bnc_kernels_get(isa)}, &model, &err), &err);
-        check(bnc_screen_new(model, 2, 7, &screen, &err), &err);
+        check(bnc_screen_new(model, BNC_SCREEN_DITHERED, 2, 7, &screen, &err), &err);
         const size_t n = (size_t)((PROMPT + SINGLE) * bnc_model_get_config(model)->n_vocab);
         for (int32_t kv_dtype = BNC_KV_F16; kv_dtype <= BNC_KV_F32; kv_dtype++) {
             answer a = {.logits = malloc(n * sizeof(float))};
