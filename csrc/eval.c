@@ -42,10 +42,10 @@ static bnc_status check(const bnc_workspace *ws, const bnc_request *requests, in
 
 /* ---- passes ---- */
 
-/* Rows that wait for the next pass, and how many of them draw. */
+/* Rows that wait for the next pass, and how many of them draw from logits that nobody else asked for. */
 typedef struct {
     bnc_workspace *ws;
-    int64_t n_rows, n_drawing;
+    int64_t n_rows, n_logits;
 } queue;
 
 /* The next token from the candidates that each thread found. */
@@ -68,7 +68,7 @@ static void run(queue *q) {
             *row->drawn =
                 row->screened ? draw_from_candidates(q->ws, row) : bnc_sampler_sample(row->sampler, row->logits);
     }
-    q->n_rows = q->n_drawing = 0;
+    q->n_rows = q->n_logits = 0;
 }
 
 /* Whether the screen can find what this sampler draws from. */
@@ -87,10 +87,9 @@ static bnc_row make_row(queue *q, bnc_request *r, int64_t i, int64_t pos) {
     if (last && r->sampler) {
         row.sampler = r->sampler;
         row.drawn = &r->drawn;
-        row.seat = q->n_drawing++;
         row.screened = !row.logits && can_screen(q->ws, r->sampler);
         if (!row.logits && !row.screened)
-            row.logits = q->ws->logits + row.seat * n_vocab;
+            row.logits = q->ws->logits + q->n_logits++ * n_vocab;
     }
     return row;
 }

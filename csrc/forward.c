@@ -18,7 +18,7 @@ typedef struct {
     bnc_lane_memory *lane;
     int ith, nth;
     const bnc_row *row; /* (n_tokens,) */
-    int64_t n_tokens;
+    int64_t n_tokens, n_screened;
 } worker;
 
 /* The chosen kernel, noted as having run. */
@@ -296,15 +296,11 @@ static void head(const worker *w) {
 }
 
 static void screened_head(const worker *w) {
-    for (int64_t t = 0; t < w->n_tokens; t++) {
-        const bnc_row *row = &w->row[t];
-        if (!row->screened)
-            continue;
-        note(w, w->ws->screen->copy->op, 0);
-        note(w, BNC_OP_head, w->c->head_dtype);
-        bnc_screen_find(w->ws->screen, w->ws->threads, &w->ws->screening[row->seat], w->ws->x + t * w->c->n_embd,
-                        bnc_sampler_top(row->sampler), row->sampler, w->ith, w->nth);
-    }
+    if (!w->n_screened)
+        return;
+    note(w, w->ws->screen->copy->op, 0);
+    note(w, BNC_OP_head, w->c->head_dtype);
+    bnc_screen_find(w->ws->screen, w->ws->threads, w->ws->screening, w->n_screened, w->ith, w->nth);
 }
 
 /* ---- all of it ---- */
@@ -345,12 +341,29 @@ static void count_reads(bnc_workspace *ws, int64_t n_rows) {
     ws->reads.exact_rows += exact_rows;
 }
 
+/* Give each row that is to be screened a seat; how many there are. */
+static int64_t enter_screening(bnc_workspace *ws, int64_t n_rows) {
+    int64_t n = 0;
+    for (int64_t t = 0; t < n_rows; t++) {
+        bnc_row *row = &ws->row[t];
+        if (!row->screened)
+            continue;
+        bnc_screen_memory *memory = &ws->screening[n];
+        memory->activation = ws->x + t * ws->model->config.n_embd;
+        memory->sampler = row->sampler;
+        memory->top = bnc_sampler_top(row->sampler);
+        row->seat = n++;
+    }
+    return n;
+}
+
 void bnc_forward(bnc_workspace *workspace, int64_t n_rows) {
     worker w = {.ws = workspace,
                 .m = workspace->model,
                 .c = &workspace->model->config,
                 .row = workspace->row,
-                .n_tokens = n_rows};
+                .n_tokens = n_rows,
+                .n_screened = enter_screening(workspace, n_rows)};
     bnc_threads_run(workspace->threads, forward, &w);
     count_reads(workspace, n_rows);
 }

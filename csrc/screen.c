@@ -98,39 +98,39 @@ uint64_t bnc_screen_read_bytes(const bnc_screen *screen) {
 
 /* ---- finding candidates ---- */
 
-static bnc_candidate exact(const bnc_screen *s, const float *x, const bnc_sampler *sampler, int64_t r) {
+static bnc_candidate exact(const bnc_screen *s, const bnc_screen_memory *mem, int64_t r) {
     const bnc_model *m = s->model;
     float logit;
-    BNC_FN(m->kernels, head, m->config.head_dtype)(m->head + r * m->head_row_bytes, 1, m->config.n_embd, x, &logit);
-    return (bnc_candidate){bnc_sampler_penalize(sampler, r, logit), (int32_t)r};
+    BNC_FN(m->kernels, head, m->config.head_dtype)
+    (m->head + r * m->head_row_bytes, 1, m->config.n_embd, mem->activation, &logit);
+    return (bnc_candidate){bnc_sampler_penalize(mem->sampler, r, logit), (int32_t)r};
 }
 
 /* The best approximations of rows [begin, end), then their exact scores. */
-static bnc_best score_best(const bnc_screen *s, const bnc_screen_memory *mem, const float *x,
-                           const bnc_sampler *sampler, int64_t begin, int64_t end, int64_t n, bnc_candidate *room) {
-    bnc_best best = {room, 0, n};
+static bnc_best score_best(const bnc_screen *s, const bnc_screen_memory *mem, int64_t begin, int64_t end,
+                           bnc_candidate *room) {
+    bnc_best best = {room, 0, mem->top + BNC_SCREEN_SPARE};
     for (int64_t r = begin; r < end; r++)
         bnc_best_add(&best, (bnc_candidate){mem->approx[r], (int32_t)r});
     for (int64_t i = 0; i < best.n; i++)
-        room[i] = exact(s, x, sampler, room[i].id);
+        room[i] = exact(s, mem, room[i].id);
     return best;
 }
 
 /* The top-th best of all exact scores: any top rows give a bound that the top best reach. */
-static float find_threshold(const bnc_screen_memory *mem, int nth, int64_t top) {
-    bnc_best all = {mem->best + (int64_t)nth * BNC_SCREEN_BEST, 0, top};
+static float find_threshold(const bnc_screen_memory *mem, int nth) {
+    bnc_best all = {mem->best + (int64_t)nth * BNC_SCREEN_BEST, 0, mem->top};
     for (int i = 0; i < nth; i++)
         for (int64_t j = 0; j < mem->found[i].n; j++)
             bnc_best_add(&all, mem->found[i].at[j]);
-    return all.n < top ? -INFINITY : all.at[0].value;
+    return all.n < mem->top ? -INFINITY : all.at[0].value;
 }
 
 /* Whether the bound rules row r out, threshold in units of mem->scale: there, the squares are far from both ends of
  * float32. Written as "beyond", so that a NaN is not ruled out. */
-static bool beyond(const bnc_screen *s, const bnc_screen_memory *mem, const bnc_sampler *sampler, float threshold,
-                   int64_t r) {
+static bool beyond(const bnc_screen *s, const bnc_screen_memory *mem, float threshold, int64_t r) {
     const float gap = threshold - mem->approx[r];
-    return gap > 0 && gap * gap > s->factor * s->factor * mem->energy[r] && !bnc_sampler_touches(sampler, r);
+    return gap > 0 && gap * gap > s->factor * s->factor * mem->energy[r] && !bnc_sampler_touches(mem->sampler, r);
 }
 
 /*
@@ -139,35 +139,48 @@ static bool beyond(const bnc_screen *s, const bnc_screen_memory *mem, const bnc_
  * failure of the bound can leave fewer than the best known. An activation too small for 16 bits of it to mean anything
  * rules nothing out.
  */
-static bnc_best find_candidates(const bnc_screen *s, const bnc_screen_memory *mem, const float *x,
-                                const bnc_sampler *sampler, int64_t begin, int64_t end, bnc_best scored) {
+static bnc_best find_candidates(const bnc_screen *s, const bnc_screen_memory *mem, int64_t begin, int64_t end,
+                                bnc_best scored) {
     bnc_best found = {mem->candidates + begin, 0, end - begin};
     const float threshold = mem->scale > 1e-30f ? mem->threshold / mem->scale : -INFINITY;
     for (int64_t r = begin; r < end; r++)
-        if (!beyond(s, mem, sampler, threshold, r))
-            found.at[found.n++] = exact(s, x, sampler, r);
+        if (!beyond(s, mem, threshold, r))
+            found.at[found.n++] = exact(s, mem, r);
     for (int64_t i = 0; i < scored.n; i++)
-        if (scored.at[i].value >= mem->threshold && beyond(s, mem, sampler, threshold, scored.at[i].id))
+        if (scored.at[i].value >= mem->threshold && beyond(s, mem, threshold, scored.at[i].id))
             found.at[found.n++] = scored.at[i];
     return found;
 }
 
-void bnc_screen_find(const bnc_screen *screen, bnc_threads *threads, bnc_screen_memory *memory, const float *x,
-                     int64_t top, const bnc_sampler *sampler, int ith, int nth) {
+/* Rows that all tokens of a batch meet while they lie in the second-level cache: 184 KiB of the dithered copy of 2560
+ * columns. A single token takes a thread's rows in one call, for as many streams as the kernel likes. */
+enum { ROWS_PER_BLOCK = 128 };
+
+static void approximate(const bnc_screen *s, bnc_screen_memory *memory, int64_t n, int64_t begin, int64_t end) {
+    const int64_t step = n == 1 ? end - begin : ROWS_PER_BLOCK;
+    for (int64_t r = begin; r < end; r += step)
+        for (int64_t i = 0; i < n; i++)
+            s->copy->approximate(s, &memory[i], r, bnc_min_i64(end, r + step));
+}
+
+void bnc_screen_find(const bnc_screen *screen, bnc_threads *threads, bnc_screen_memory *memory, int64_t n, int ith,
+                     int nth) {
     int64_t begin, end;
     share(screen, ith, nth, &begin, &end);
-    if (ith == 0)
-        screen->copy->prepare(screen, memory, x);
+    for (int64_t i = ith; i < n; i += nth)
+        screen->copy->prepare(screen, &memory[i], memory[i].activation);
     bnc_threads_barrier(threads);
 
-    screen->copy->approximate(screen, memory, begin, end);
-    memory->found[ith] = score_best(screen, memory, x, sampler, begin, end, top + BNC_SCREEN_SPARE,
-                                    memory->best + (int64_t)ith * BNC_SCREEN_BEST);
-    memory->n_scored[ith] = memory->found[ith].n;
+    approximate(screen, memory, n, begin, end);
+    for (bnc_screen_memory *m = memory; m < memory + n; m++) {
+        m->found[ith] = score_best(screen, m, begin, end, m->best + (int64_t)ith * BNC_SCREEN_BEST);
+        m->n_scored[ith] = m->found[ith].n;
+    }
     bnc_threads_barrier(threads);
 
-    if (ith == 0)
-        memory->threshold = find_threshold(memory, nth, top);
+    for (int64_t i = ith; i < n; i += nth)
+        memory[i].threshold = find_threshold(&memory[i], nth);
     bnc_threads_barrier(threads);
-    memory->found[ith] = find_candidates(screen, memory, x, sampler, begin, end, memory->found[ith]);
+    for (bnc_screen_memory *m = memory; m < memory + n; m++)
+        m->found[ith] = find_candidates(screen, m, begin, end, m->found[ith]);
 }

@@ -35,8 +35,12 @@ struct bnc_screen {
     bnc_screen_row *rows; /* (n_vocab,) or NULL; after the codes */
 };
 
-/* Working memory of one sequence. */
+/* One token to find, and the working memory for it. */
 typedef struct {
+    const float *activation;    /* (n_embd,) normed */
+    const bnc_sampler *sampler; /* its penalty comes before the search */
+    int64_t top;                /* how many of the best are wanted, at most BNC_SCREEN_MAX_TOP */
+
     void *x;                   /* (n_embd padded to stripes) bnc_screen_stripe: room for the activation of any kind */
     float *approx, *energy;    /* (n_vocab,) each logit is within approx +- factor * sqrt(energy), in units of scale */
     bnc_candidate *candidates; /* (n_vocab,) each thread fills the places of its own rows from their start */
@@ -74,9 +78,9 @@ enum { BNC_SCREEN_BEST = 1024, BNC_SCREEN_SPARE = 8, BNC_SCREEN_MAX_TOP = BNC_SC
 /* Bytes that finding candidates reads of it, and that it takes. */
 uint64_t bnc_screen_read_bytes(const bnc_screen *screen);
 
-/* Called by all threads of a pool: x (n_embd,) is the normed activation. After a barrier, every token among the top best
- * (at most BNC_SCREEN_MAX_TOP), after the sampler's penalty, is in one of the lists memory->found, scored exactly. */
-void bnc_screen_find(const bnc_screen *screen, bnc_threads *threads, bnc_screen_memory *memory, const float *x,
-                     int64_t top, const bnc_sampler *sampler, int ith, int nth);
+/* Called by all threads of a pool, for n tokens in one pass over the copy. After a barrier, every token among the
+ * memory->top best of memory[i] is in one of the lists memory[i].found, scored exactly. */
+void bnc_screen_find(const bnc_screen *screen, bnc_threads *threads, bnc_screen_memory *memory, int64_t n, int ith,
+                     int nth);
 
 #endif

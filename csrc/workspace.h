@@ -19,8 +19,8 @@ typedef struct {
     float *logits;        /* (n_vocab,) or NULL */
     bnc_sampler *sampler; /* NULL, or draws the next token: */
     int32_t *drawn;
-    int64_t seat;  /* of those that draw in this pass, which: owner of screening[seat] */
-    bool screened; /* drawn from candidates instead of logits */
+    bool screened; /* drawn from candidates instead of logits, */
+    int64_t seat;  /* which are then in screening[seat] */
 } bnc_row;
 
 /* What each thread needs for itself. */

@@ -47,13 +47,11 @@ typedef struct {
     const bnc_screen *screen;
     bnc_threads *threads;
     bnc_screen_memory *mem;
-    const float *x;
-    const bnc_sampler *sampler;
 } job;
 
 static void find(void *arg, int ith, int nth) {
     const job *j = arg;
-    bnc_screen_find(j->screen, j->threads, j->mem, j->x, 1, j->sampler, ith, nth);
+    bnc_screen_find(j->screen, j->threads, j->mem, 1, ith, nth);
 }
 
 int main(int argc, char **argv) {
@@ -83,6 +81,9 @@ int main(int argc, char **argv) {
         .best = memory((NTH + 1) * BNC_SCREEN_BEST, sizeof(bnc_candidate)),
     };
     float *x = memory(n_embd, sizeof(float)), *logits = memory(n_vocab, sizeof(float));
+    mem.activation = x;
+    mem.sampler = sampler;
+    mem.top = 1;
     float *weights = memory(n_vocab * n_embd, sizeof(float));
     BNC_FN(model->kernels, dequantize, model->config.head_dtype)(model->head, n_vocab, n_embd, 1.0f, weights);
     double worst = 0, candidates = 0;
@@ -90,7 +91,7 @@ int main(int argc, char **argv) {
     for (long round = 0; round < rounds; round++) {
         for (int64_t i = 0; i < n_embd; i++)
             x[i] = normal() * (round % 3 == 1 && i == 5 ? 1000.0f : 1.0f) * (round % 3 == 2 ? expf(normal()) : 1.0f);
-        job j = {screen, threads, &mem, x, sampler};
+        job j = {screen, threads, &mem};
         bnc_threads_run(threads, find, &j);
         BNC_FN(model->kernels, head, model->config.head_dtype)(model->head, n_vocab, n_embd, x, logits);
         int64_t best = 0, found = 0;
