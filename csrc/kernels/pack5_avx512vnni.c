@@ -108,7 +108,8 @@ BNC_AVX512VNNI BNC_INLINE void gemm_panel(const uint8_t *w, int64_t row_bytes, i
     for (int64_t b = 0; b < n_blocks; b += CHUNK_BLOCKS) {
         const int64_t n = bnc_min_i64(CHUNK_BLOCKS, n_blocks - b);
         unpack(w + b * BLOCK_BYTES, row_bytes, n_rows, n, unpacked);
-        bnc_tile_panel(unpacked, n_rows, n * BLOCK, q + b * BLOCK, q_stride, n_tokens, y, y_stride);
+        bnc_tile_panel(unpacked, n_rows, n * BLOCK, q + b * BLOCK, q_stride, n_tokens, y, y_stride,
+                       bnc_tile_next(w, row_bytes, b * BLOCK_BYTES, CHUNK_BLOCKS * BLOCK_BYTES, n_rows));
     }
 }
 

@@ -18,6 +18,26 @@
 /* A chunk is a whole number of blocks of every format: 10 of 256, 8 of 320. */
 enum { BNC_TILE_ROWS = 4, BNC_TILE_TOKENS = 6, BNC_TILE_PANEL = 32, BNC_TILE_CHUNK = 2560 };
 
+/* Packed bytes that will be unpacked next, fetched a few lines a tile: of few tokens a panel would else wait for memory as
+ * long as it computes. */
+typedef struct {
+    const uint8_t *at;
+    int64_t row_bytes, n_rows, lines; /* lines of each row */
+    int64_t row, line;                /* where to go on */
+} bnc_tile_ahead;
+
+enum { BNC_TILE_AHEAD_LINES = 16 };
+
+BNC_INLINE void bnc_tile_fetch(bnc_tile_ahead *ahead) {
+    for (int i = 0; i < BNC_TILE_AHEAD_LINES && ahead->row < ahead->n_rows; i++) {
+        __builtin_prefetch(ahead->at + ahead->row * ahead->row_bytes + 64 * ahead->line, 0, 2);
+        if (++ahead->line == ahead->lines) {
+            ahead->line = 0;
+            ahead->row++;
+        }
+    }
+}
+
 /* y[t][r] += unpacked[r] . q[t] over n columns, a multiple of 64. */
 BNC_AVX512VNNI BNC_INLINE void bnc_tile(const uint8_t *unpacked, int n_rows, int64_t n, const int8_t *q,
                                         int64_t q_stride, int n_tokens, int32_t *y, int64_t y_stride) {
@@ -50,26 +70,45 @@ BNC_AVX512VNNI BNC_INLINE void bnc_tile(const uint8_t *unpacked, int n_rows, int
 /* All rows of a panel against up to BNC_TILE_TOKENS tokens. n_tokens is a constant in each call, so that the sums get
  * registers of their own. */
 BNC_AVX512VNNI BNC_INLINE void bnc_tile_column(const uint8_t *unpacked, int64_t n_rows, int64_t n, const int8_t *q,
-                                               int64_t q_stride, int n_tokens, int32_t *y, int64_t y_stride) {
+                                               int64_t q_stride, int n_tokens, int32_t *y, int64_t y_stride,
+                                               bnc_tile_ahead *ahead) {
     int64_t r = 0;
-    for (; r + BNC_TILE_ROWS <= n_rows; r += BNC_TILE_ROWS)
+    for (; r + BNC_TILE_ROWS <= n_rows; r += BNC_TILE_ROWS) {
+        bnc_tile_fetch(ahead);
         bnc_tile(unpacked + r * BNC_TILE_CHUNK, BNC_TILE_ROWS, n, q, q_stride, n_tokens, y + r, y_stride);
+    }
     for (; r < n_rows; r++)
         bnc_tile(unpacked + r * BNC_TILE_CHUNK, 1, n, q, q_stride, n_tokens, y + r, y_stride);
 }
 
-/* y[t][r] += unpacked[r] . q[t] over n <= BNC_TILE_CHUNK columns, for a panel and all tokens. */
+/* y[t][r] += unpacked[r] . q[t] over n <= BNC_TILE_CHUNK columns, for a panel and all tokens. ahead is what comes after. */
 BNC_AVX512VNNI BNC_INLINE void bnc_tile_panel(const uint8_t *unpacked, int64_t n_rows, int64_t n, const int8_t *q,
-                                              int64_t q_stride, int64_t n_tokens, int32_t *y, int64_t y_stride) {
+                                              int64_t q_stride, int64_t n_tokens, int32_t *y, int64_t y_stride,
+                                              bnc_tile_ahead ahead) {
     int64_t t = 0;
     for (; t + BNC_TILE_TOKENS <= n_tokens; t += BNC_TILE_TOKENS)
-        bnc_tile_column(unpacked, n_rows, n, q + t * q_stride, q_stride, BNC_TILE_TOKENS, y + t * y_stride, y_stride);
+        bnc_tile_column(unpacked, n_rows, n, q + t * q_stride, q_stride, BNC_TILE_TOKENS, y + t * y_stride, y_stride,
+                        &ahead);
     if (t + 4 <= n_tokens) {
-        bnc_tile_column(unpacked, n_rows, n, q + t * q_stride, q_stride, 4, y + t * y_stride, y_stride);
+        bnc_tile_column(unpacked, n_rows, n, q + t * q_stride, q_stride, 4, y + t * y_stride, y_stride, &ahead);
         t += 4;
     }
     for (; t < n_tokens; t++)
-        bnc_tile_column(unpacked, n_rows, n, q + t * q_stride, q_stride, 1, y + t * y_stride, y_stride);
+        bnc_tile_column(unpacked, n_rows, n, q + t * q_stride, q_stride, 1, y + t * y_stride, y_stride, &ahead);
+}
+
+/* What follows bytes [at, at + chunk) of the rows of a panel: their next chunk, or the first one of the next panel. That
+ * may be of the next call, or beyond the end of the matrix, where fetching does no harm. */
+BNC_INLINE bnc_tile_ahead bnc_tile_next(const uint8_t *w, int64_t row_bytes, int64_t at, int64_t chunk,
+                                        int64_t n_rows) {
+    const bool last = at + chunk >= row_bytes;
+    const int64_t next = last ? 0 : at + chunk;
+    return (bnc_tile_ahead){
+        .at = w + (last ? n_rows * row_bytes : next),
+        .row_bytes = row_bytes,
+        .n_rows = n_rows,
+        .lines = bnc_ceil_div(bnc_min_i64(chunk, row_bytes - next), 64),
+    };
 }
 
 /* The sums of a panel before its columns: unpacked codes are values + bias. */
