@@ -13,7 +13,7 @@
 enum { CHUNK = 4096 };
 
 /* Columns that are packed together, right after they were looked at: so few that memory is never left idle while a kernel works on
- * what the caches hold. A multiple of every block. */
+ * what the caches hold. A multiple of every block. Four rows that lie together are taken whole. */
 enum { TURN = 256 };
 
 /* Floats that are unpacked together: 1 MiB, from which on kernels write past the caches. */
@@ -68,9 +68,10 @@ static piece piece_at(const pieces *c, int64_t i) {
     };
 }
 
-/* For what is read: chunks, of four rows together where these lie together. */
+/* For what is read: chunks, or the four rows that lie together. */
 static pieces cut_chunks(const bnc_dtype *d, int64_t n_rows, int64_t ne0) {
-    return cut(d, n_rows, ne0, d->packing == BNC_PACK_ROW4 ? d->block : 1, CHUNK);
+    const bool row4 = d->packing == BNC_PACK_ROW4;
+    return cut(d, n_rows, ne0, row4 ? d->block : 1, row4 ? ne0 : CHUNK);
 }
 
 /* For what is written: stretches, of whole rows where these matter. */
@@ -205,30 +206,17 @@ static void measure_part(void *arg, int ith, int nth) {
         ;
 }
 
-/* n columns of the rows of p, from element first on, side by side as kernels want them. */
-static const float *gathered(const quantize_job *job, const piece *p, int64_t first, int64_t n, float room[4 * TURN]) {
-    const int64_t ne0 = job->pieces.ne0;
-    if (p->n_rows == 1 || n == ne0)
-        return job->x + first;
-    for (int64_t r = 0; r < p->n_rows; r++)
-        memcpy(room + r * n, job->x + first + r * ne0, (size_t)n * 4);
-    return room;
-}
-
-/* False if nothing from here on matters any more. What is unfit in one row does not end the search in those above it. */
+/* n columns from col on. False if nothing from there on matters any more. */
 static bool pack_turn(quantize_job *job, const piece *p, int64_t col, int64_t n) {
     const pieces *c = &job->pieces;
     const int64_t first = p->first + col;
     if (find_settled(&job->unfit, first))
         return false;
-    float room[4 * TURN];
-    const float *x = gathered(job, p, first, n, room);
     bnc_magnitudes m;
-    if (!job->look || fits(job, x, p->n_rows * n, &m))
-        job->quantize(x, p->n_rows, n, job->scale, job->out + p->byte + col / c->block * c->block_bytes);
+    if (!job->look || fits(job, job->x + first, p->n_rows * n, &m))
+        job->quantize(job->x + first, p->n_rows, n, job->scale, job->out + p->byte + col / c->block * c->block_bytes);
     else
-        for (int64_t r = 0; r < p->n_rows; r++)
-            note_unfit(job, first + r * c->ne0, n);
+        note_unfit(job, first, p->n_rows * n);
     return true;
 }
 
@@ -239,8 +227,9 @@ static void pack_part(void *arg, int ith, int nth) {
     bool goes_on = true;
     for (int64_t i = begin; goes_on && i < end; i++) {
         const piece p = piece_at(&job->pieces, i);
-        for (int64_t col = 0; goes_on && col < p.ne0; col += TURN)
-            goes_on = pack_turn(job, &p, col, bnc_min_i64(TURN, p.ne0 - col));
+        const int64_t turn = p.n_rows == 1 ? TURN : p.ne0;
+        for (int64_t col = 0; goes_on && col < p.ne0; col += turn)
+            goes_on = pack_turn(job, &p, col, bnc_min_i64(turn, p.ne0 - col));
     }
     bnc_streamed();
 }
