@@ -62,8 +62,8 @@ static void norm_and_quantize(const worker *w, const float *x, const float *weig
     bnc_split(w->n_tokens, 1, w->ith, w->nth, &begin, &end);
     for (int64_t t = begin; t < end; t++) {
         int8_t *q = act->q + t * act->stride;
-        RUN0(w, rms_norm)(x + t * n, weight, n, w->c->rms_eps, w->lane->row);
-        RUN0(w, q8)(w->lane->row, n, padded, arrange ? w->lane->q : q, &act->s[t], &act->q_sum[t]);
+        const float max = RUN0(w, rms_norm)(x + t * n, weight, n, w->c->rms_eps, w->lane->row);
+        RUN0(w, q8)(w->lane->row, n, padded, max, arrange ? w->lane->q : q, &act->s[t], &act->q_sum[t]);
         if (arrange) {
             note(w, BNC_OP_arrange, w->m->dtype);
             arrange(w->lane->q, padded, q);

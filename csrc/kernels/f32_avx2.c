@@ -21,7 +21,7 @@ BNC_AVX2 static float sum_with_tail(bnc_lanes acc, const float *tail, int64_t n_
     return bnc_sum_lanes(lane);
 }
 
-BNC_AVX2 void bnc_rms_norm_avx2(const float *x, const float *weight, int64_t n, float eps, float *y) {
+BNC_AVX2 float bnc_rms_norm_avx2(const float *x, const float *weight, int64_t n, float eps, float *y) {
     bnc_lanes acc = {_mm256_setzero_ps(), _mm256_setzero_ps()};
     const int64_t whole = n / BNC_LANES * BNC_LANES;
     for (int64_t i = 0; i < whole; i += BNC_LANES) {
@@ -33,12 +33,20 @@ BNC_AVX2 void bnc_rms_norm_avx2(const float *x, const float *weight, int64_t n, 
     for (int64_t i = whole; i < n; i++)
         squares[i - whole] = x[i] * x[i];
     const float r = 1.0f / sqrtf(sum_with_tail(acc, squares, n - whole) / (float)n + eps);
+    __m256 max8 = _mm256_setzero_ps();
     int64_t i = 0;
-    for (; i + 8 <= n; i += 8)
-        _mm256_storeu_ps(y + i, _mm256_mul_ps(_mm256_mul_ps(_mm256_loadu_ps(x + i), _mm256_set1_ps(r)),
-                                              _mm256_loadu_ps(weight + i)));
-    for (; i < n; i++)
+    for (; i + 8 <= n; i += 8) {
+        const __m256 scaled = _mm256_mul_ps(_mm256_loadu_ps(x + i), _mm256_set1_ps(r));
+        const __m256 v = _mm256_mul_ps(scaled, _mm256_loadu_ps(weight + i));
+        _mm256_storeu_ps(y + i, v);
+        max8 = _mm256_max_ps(bnc_abs_avx2(v), max8); /* a NaN gives way to the second operand */
+    }
+    float max = bnc_max_avx2(max8);
+    for (; i < n; i++) {
         y[i] = (x[i] * r) * weight[i];
+        max = fabsf(y[i]) > max ? fabsf(y[i]) : max;
+    }
+    return max;
 }
 
 /* Eight floats rounded half to even, as int32. */
@@ -47,15 +55,9 @@ BNC_AVX2 BNC_INLINE __m256i round_to_int(__m256 x) {
     return _mm256_sub_epi32(_mm256_castps_si256(_mm256_add_ps(x, magic)), _mm256_castps_si256(magic));
 }
 
-BNC_AVX2 void bnc_q8_avx2(const float *x, int64_t n, int64_t n_padded, int8_t *q, float *s, int32_t *q_sum) {
+BNC_AVX2 void bnc_q8_avx2(const float *x, int64_t n, int64_t n_padded, float max, int8_t *q, float *s, int32_t *q_sum) {
     const int64_t whole = n / 32 * 32;
-    __m256 max = _mm256_setzero_ps();
-    for (int64_t i = 0; i < whole; i += 8)
-        max = _mm256_max_ps(bnc_abs_avx2(_mm256_loadu_ps(x + i)), max);
-    float amax = bnc_max_avx2(max);
-    for (int64_t i = whole; i < n; i++)
-        amax = fabsf(x[i]) > amax ? fabsf(x[i]) : amax;
-    *s = 127.0f / (amax > 1e-5f ? amax : 1e-5f);
+    *s = 127.0f / (max > 1e-5f ? max : 1e-5f);
 
     const __m256 scale = _mm256_set1_ps(*s);
     /* The packs interleave 128-bit halves: dword j of the result comes from dword order[j]. */

@@ -10,7 +10,7 @@
 
 #include <math.h>
 
-void bnc_rms_norm_neon(const float *x, const float *weight, int64_t n, float eps, float *y) {
+float bnc_rms_norm_neon(const float *x, const float *weight, int64_t n, float eps, float *y) {
     bnc_lanes acc = bnc_zero_lanes_neon();
     const int64_t whole = n / BNC_LANES * BNC_LANES;
     for (int64_t i = 0; i < whole; i += BNC_LANES) {
@@ -21,23 +21,19 @@ void bnc_rms_norm_neon(const float *x, const float *weight, int64_t n, float eps
     for (int64_t i = whole; i < n; i++)
         squares[i - whole] = x[i] * x[i];
     const float r = 1.0f / sqrtf(bnc_sum_with_tail_neon(acc, squares, n - whole) / (float)n + eps);
+    float32x4_t max4 = vdupq_n_f32(0);
     int64_t i = 0;
-    for (; i + 4 <= n; i += 4)
-        vst1q_f32(y + i, vmulq_f32(vmulq_n_f32(vld1q_f32(x + i), r), vld1q_f32(weight + i)));
-    for (; i < n; i++)
+    for (; i + 4 <= n; i += 4) {
+        const float32x4_t v = vmulq_f32(vmulq_n_f32(vld1q_f32(x + i), r), vld1q_f32(weight + i));
+        vst1q_f32(y + i, v);
+        max4 = bnc_larger_neon(vabsq_f32(v), max4); /* a NaN is never the largest */
+    }
+    float max = vmaxvq_f32(max4);
+    for (; i < n; i++) {
         y[i] = (x[i] * r) * weight[i];
-}
-
-/* The largest of the magnitudes; a NaN is never the largest. */
-static float max_magnitude(const float *x, int64_t n) {
-    float32x4_t max = vdupq_n_f32(0);
-    int64_t i = 0;
-    for (; i + 4 <= n; i += 4)
-        max = bnc_larger_neon(vabsq_f32(vld1q_f32(x + i)), max);
-    float top = vmaxvq_f32(max);
-    for (; i < n; i++)
-        top = fabsf(x[i]) > top ? fabsf(x[i]) : top;
-    return top;
+        max = fabsf(y[i]) > max ? fabsf(y[i]) : max;
+    }
+    return max;
 }
 
 /* Four floats times scale, rounded half to even, as int16. */
@@ -47,9 +43,8 @@ BNC_INLINE int16x4_t round_to_int16(const float *x, float scale) {
     return vqmovn_s32(vsubq_s32(vreinterpretq_s32_f32(shifted), vreinterpretq_s32_f32(magic)));
 }
 
-void bnc_q8_neon(const float *x, int64_t n, int64_t n_padded, int8_t *q, float *s, int32_t *q_sum) {
-    const float amax = max_magnitude(x, n);
-    *s = 127.0f / (amax > 1e-5f ? amax : 1e-5f);
+void bnc_q8_neon(const float *x, int64_t n, int64_t n_padded, float max, int8_t *q, float *s, int32_t *q_sum) {
+    *s = 127.0f / (max > 1e-5f ? max : 1e-5f);
     int32x4_t sum = vdupq_n_s32(0);
     int64_t i = 0;
     for (; i + 16 <= n; i += 16) {

@@ -5,22 +5,21 @@
 
 #include <math.h>
 
-void bnc_rms_norm_scalar(const float *x, const float *weight, int64_t n, float eps, float *y) {
+float bnc_rms_norm_scalar(const float *x, const float *weight, int64_t n, float eps, float *y) {
     float lane[BNC_LANES] = {0};
     for (int64_t i = 0; i < n; i++)
         lane[i % BNC_LANES] += x[i] * x[i];
     const float r = 1.0f / sqrtf(bnc_sum_lanes(lane) / (float)n + eps);
-    for (int64_t i = 0; i < n; i++)
+    float max = 0; /* a NaN is never the largest */
+    for (int64_t i = 0; i < n; i++) {
         y[i] = (x[i] * r) * weight[i];
+        max = fabsf(y[i]) > max ? fabsf(y[i]) : max;
+    }
+    return max;
 }
 
-void bnc_q8_scalar(const float *x, int64_t n, int64_t n_padded, int8_t *q, float *s, int32_t *q_sum) {
-    float amax = 0;
-    for (int64_t i = 0; i < n; i++) {
-        const float a = fabsf(x[i]);
-        amax = a > amax ? a : amax;
-    }
-    *s = 127.0f / (amax > 1e-5f ? amax : 1e-5f);
+void bnc_q8_scalar(const float *x, int64_t n, int64_t n_padded, float max, int8_t *q, float *s, int32_t *q_sum) {
+    *s = 127.0f / (max > 1e-5f ? max : 1e-5f);
     int32_t sum = 0;
     for (int64_t i = 0; i < n; i++) {
         const int32_t v = bnc_round_to_int(x[i] * *s);

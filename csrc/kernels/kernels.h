@@ -54,8 +54,8 @@ typedef struct {
  * gemv        y[r] = sum over i of value(w[r][i]) * q[i], exact; q_sum is the sum of q.
  * gemm        the same for n_tokens rows of q, q_stride apart, into rows of y, y_stride apart.
  * head        y[r] = sum over i of w[r][i] * x[i], float weights, by lanes.
- * rms_norm    y = x / sqrt(mean(x^2) + eps) * weight.
- * q8          q = round_half_even(x * s), s = 127 / max(|x|, 1e-5), zeros up to n_padded; the sum of q.
+ * rms_norm    y = x / sqrt(mean(x^2) + eps) * weight; the largest |y|, found on the way.
+ * q8          q = round_half_even(x * s), s = 127 / max(max, 1e-5), max being the largest |x|; zeros up to n_padded; the sum of q.
  * scale_i32   y[i] = (I[i] / s) * d, in this order.
  * exps        x = exp(x - max) in place; the largest x and, by lanes, the sum of the results.
  * rope        rotate pairs (i, i + n_rot / 2) of x by the angles whose cosines and sines are given.
@@ -93,8 +93,8 @@ typedef struct {
        (const uint8_t *w, int64_t n_rows, int64_t ne0, const int8_t *q, int64_t q_stride, const int32_t *q_sum, \
         int64_t n_tokens, int32_t *y, int64_t y_stride))                                                        \
     OP(head, void, (const uint8_t *w, int64_t n_rows, int64_t ne0, const float *x, float *y))                   \
-    OP(rms_norm, void, (const float *x, const float *weight, int64_t n, float eps, float *y))                   \
-    OP(q8, void, (const float *x, int64_t n, int64_t n_padded, int8_t *q, float *s, int32_t *q_sum))            \
+    OP(rms_norm, float, (const float *x, const float *weight, int64_t n, float eps, float *y))                  \
+    OP(q8, void, (const float *x, int64_t n, int64_t n_padded, float max, int8_t *q, float *s, int32_t *q_sum)) \
     OP(scale_i32, void, (const int32_t *x, int64_t n, float s, float d, float *y))                              \
     OP(exps, void, (float *x, int64_t n, float *max, float *sum))                                               \
     OP(rope, void, (float *x, const float *cosines, const float *sines, int64_t n_rot))                         \
