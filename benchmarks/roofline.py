@@ -46,7 +46,7 @@ class Gemv(_Read):
 
     version = "1"
     timeout = 120
-    params = [["i2_s", "qk256"], common.FAST_ISAS, ["attn 51200x2560", "ffn_down 19200x6912"]]
+    params = [["i2_s", "qk256"], common.FAST_ISAS, ["attn 409600x2560", "ffn_down 153600x6912"]]
     param_names = ["dtype", "isa", "shape"]
 
     def setup(self, dtype, isa, shape):
@@ -62,8 +62,8 @@ class Gemv(_Read):
         tail = 2 * block.size - dtypes.nbytes(dtype, (128, ne0))
         weights = np.concatenate([np.tile(block[: block.size - tail], n_rows // 64), block[block.size - tail :]])
         activation = random.integers(-127, 128, (1, ne0)).astype(np.int8)
-        self.multiply = lambda: matmul(weights, dtype, n_rows, activation, isa=isa, n_threads=THREADS, repeat=8)
-        self.bytes = 8 * weights.size
+        self.multiply = lambda: matmul(weights, dtype, n_rows, activation, isa=isa, n_threads=THREADS, repeat=2)
+        self.bytes = 2 * weights.size
         first = self.multiply()
         assert np.array_equal(first[0, :64], first[0, -64:]), "equal rows have different products"
 
