@@ -2,10 +2,10 @@
 # Python is called by its relative path, since a folder's name may hold a space.
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help bench preview check-bench peers test test-isa lint format clean
+.PHONY: help bench preview check-bench review trust peers test test-isa lint format clean
 
 # What users write goes through the environment, since it may hold quotes.
-export ONLY MACHINE
+export ONLY MACHINE BASE HEAD BUDGET
 
 PY := .venv/bin/python
 BOOTSTRAP := scripts/bootstrap
@@ -29,6 +29,15 @@ check-bench: ## try every benchmark of the tiny model once, saving nothing; fail
 	@$(BOOTSTRAP) bench
 	@$(PY) -m asv check --environment "existing:$$PWD/$(PY)"
 	@$(PY) scripts/bench.py --smoke $(if $(ONLY),--only "$$ONLY")
+
+review: ## compare HEAD=revision with BASE=revision, its parent if none: worse, better, same? (BUDGET=20 minutes; ONLY=Decode; FRESH=1)
+	@$(BOOTSTRAP) bench
+	@$(PY) -m tracking review $(if $(BASE),--base "$$BASE") $(if $(HEAD),--head "$$HEAD") $(if $(ONLY),--bench "$$ONLY") \
+		$(if $(BUDGET),--budget "$$BUDGET") $(if $(MACHINE),--machine "$$MACHINE") $(if $(filter-out 0,$(FRESH)),--fresh)
+
+trust: ## try reviews whose answer is known, in as many parts as you like (4 hours; ARGS='--only same --same 2', ARGS=--summary)
+	@$(BOOTSTRAP) bench
+	@$(PY) -m tracking trust $(ARGS)
 
 peers: ## compare with llama-cpp-python on the same weights (2 minutes; the first time 5 more to compile; QUICK=1: a small model)
 	@$(BOOTSTRAP)

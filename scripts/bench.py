@@ -12,18 +12,20 @@ import json
 import os
 import platform
 import re
-import shutil
 import subprocess
 import sys
-import sysconfig
 from pathlib import Path
 from typing import Any
 
-import psutil
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))  # tracking/ is not installed
+
+from tracking import surroundings  # noqa: E402
+from tracking.surroundings import IGNORED  # noqa: E402
+
 RESULTS = ROOT / ".asv" / "results"
 console = Console(highlight=False, soft_wrap=True)
 
@@ -44,6 +46,8 @@ def main() -> int:
     parser.add_argument("--machine", default=platform.node() or "unnamed", help="asv's name for this machine")
     options = parser.parse_args()
     os.chdir(ROOT)
+    from tracking.results import remember_machine  # needs asv, which the tests of the rest do without
+
     machine = remember_machine(options.machine)
     if options.smoke:
         return smoke(machine, options.only)
@@ -176,55 +180,12 @@ def cached_qk256() -> bool:
 # ---- asv ----
 
 
-def remember_machine(name: str) -> str:
-    """Tell asv about this machine in coarse words, unless somebody already has; the name asv knows it by.
-
-    Each of them names a series: a kernel's release or a byte count of memory would begin a new one with every update.
-    (The command `asv machine` leaves out what equals its own guess, and then fails on a machine it does not know.)
-    """
-    from asv.machine import MachineCollection
-    from asv.util import UserError
-
-    try:
-        known = MachineCollection.load(name)  # for the host's name: the only machine in the file, whatever its name
-    except UserError:
-        known = {
-            "machine": name,
-            "os": platform.system(),
-            "arch": platform.machine(),
-            "cpu": cpu_name(),
-            "num_cpu": str(os.cpu_count()),
-            "ram": f"{round(psutil.virtual_memory().total / 2**30)}GB",
-        }
-        MachineCollection.save(name, known)
-    return known["machine"]
-
-
-def cpu_name() -> str:
-    """The processor in the vendor's words."""
-    if sys.platform == "darwin":
-        done = subprocess.run(
-            ["sysctl", "-n", "machdep.cpu.brand_string"], stdout=subprocess.PIPE, text=True, check=True
-        )
-        return done.stdout.strip()
-    match = re.search(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(encoding="utf-8"), re.MULTILINE)
-    return match[1] if match else platform.machine()
-
-
 def asv_environment() -> dict[str, str]:
     """The variables asv and everything below it runs with."""
-    env = dict(os.environ)
-    for name in ("BITNET_ISA", "BITNET_THREADS"):
-        if env.pop(name, None):
+    for name in IGNORED:
+        if os.environ.get(name):
             say(f"{name} is ignored: a series always means the machine's best kernels, and names its threads")
-    # asv looks for python3.X on the path: it must find the one that made .venv.
-    env["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{env['PATH']}"
-    # Build requirements are pinned too. As a URL, because pip splits the variable at spaces.
-    env["PIP_CONSTRAINT"] = (ROOT / "constraints-bench.txt").as_uri()
-    env["PIP_DISABLE_PIP_VERSION_CHECK"] = "1"
-    if "CC" not in env and not shutil.which((sysconfig.get_config_var("CC") or "cc").split()[0]):
-        env["CC"] = "cc"  # as scripts/bootstrap does
-    return env
+    return surroundings.asv_environment(ROOT)
 
 
 def run_asv(args: list[str], env: dict[str, str]) -> int:

@@ -1,0 +1,472 @@
+"""A review from end to end: two commits of a small project in plain Python, whose benchmarks give made-up values.
+
+Everything is real but asv's building of wheels: git, asv's discovery, environment and result files, workers, rounds.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import io
+import json
+import math
+import os
+import re
+import shutil
+import subprocess
+import sys
+import textwrap
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+pytest.importorskip("asv")
+
+from rich.console import Console
+
+from tracking import pair, review, suite, surroundings
+from tracking.errors import TrackingError
+from tracking.review import Options
+from tracking.rounds import Store
+from tracking.suite import Side
+
+if TYPE_CHECKING:
+    from tracking.commits import Commit
+
+CONFIG = {
+    "version": 1,
+    "project": "fake",
+    "repo": ".",
+    "dvcs": "git",
+    "branches": ["HEAD"],
+    "environment_type": "existing",
+    "pythons": ["same"],
+    "default_benchmark_timeout": 20,
+    "env_dir": ".asv/env",
+    "results_dir": ".asv/results",
+    "html_dir": ".asv/html",
+    "benchmark_dir": "benchmarks",
+}
+LIBRARY = "SECONDS = {seconds}\nBYTES = {bytes}\nHEAD = {head}\n"
+BENCHMARKS = """
+import itertools, os, time
+from pathlib import Path
+
+JITTER = itertools.cycle([1.0, 1.002, 0.999, 1.001])
+
+def sampled(value):
+    time.sleep(0.001)
+    return {"samples": [value * next(JITTER)], "number": 1}
+
+class Times:
+    version = "1"
+    timeout = 20
+    unit = "seconds"
+    params = [["quick", "slow"]]
+    param_names = ["kind"]
+
+    def setup(self, kind):
+        import fake
+        self.value = fake.SECONDS if kind == "slow" else 1.0
+
+    def track_time(self, kind):
+        print("benchmarks may print")
+        return sampled(self.value)
+
+class Bytes:
+    version = "1"
+    unit = "bytes"
+
+    def track_bytes(self):
+        import fake
+        return fake.BYTES
+
+class Cached:
+    version = "1"
+    unit = "seconds"
+
+    def setup_cache(self):
+        import fake
+        Path("made").write_text("here")
+        return 2.0 + fake.HEAD
+
+    def track_cached(self, cache):
+        assert Path("made").read_text() == "here"
+        return sampled(2.0 if cache in (2.0, 3.0) else 9.0)
+
+class Bad:
+    version = "1"
+    unit = "seconds"
+    timeout = 0.5
+
+    def track_raises(self):
+        import fake
+        if fake.HEAD:
+            raise RuntimeError("it broke")
+        return 1.0
+
+    def track_crashes(self):
+        import fake
+        if fake.HEAD:
+            os.abort()
+        return 1.0
+
+    def track_hangs(self):
+        import fake
+        time.sleep(600 * fake.HEAD)  # ended long before
+        return 1.0
+
+    def track_nothing(self):
+        import fake
+        return 1.0 - fake.HEAD
+
+class Skipped:
+    version = "1"
+    unit = "seconds"
+
+    def setup(self):
+        raise NotImplementedError("no such machine")
+
+    def track_skipped(self):
+        return 1.0
+
+class Mem:
+    version = "1"
+
+    def peakmem_block(self):
+        import fake
+        block = bytearray(b"x" * (fake.BYTES * 20))
+"""
+
+
+class PlainSuite(suite.Suite):
+    """Builds a commit by unpacking it."""
+
+    def prepare(self) -> None:
+        pass
+
+    def build(self, commit: Commit, label: str, folder: Path) -> Side:
+        site = folder / label
+        shutil.rmtree(site, ignore_errors=True)
+        site.mkdir()
+        archive = subprocess.run(
+            ["git", "archive", commit.hash, "fake.py"], cwd=self.root, capture_output=True, check=True
+        )
+        subprocess.run(["tar", "-x", "-C", str(site)], input=archive.stdout, check=True)
+        return Side(label, commit, site, Path(sys.executable))
+
+
+def git(root: Path, *args: str) -> str:
+    identity = ["-c", "user.name=t", "-c", "user.email=t@example.invalid", "-c", "commit.gpgsign=false"]
+    return subprocess.run(
+        ["git", *identity, *args], cwd=root, capture_output=True, text=True, check=True
+    ).stdout.strip()
+
+
+def commit_library(root: Path, *, seconds: float, size: int, head: int) -> str:
+    (root / "fake.py").write_text(LIBRARY.format(seconds=seconds, bytes=size, head=head))
+    git(root, "add", "-A")
+    git(root, "commit", "-q", "--allow-empty", "-m", f"head {head}")
+    return git(root, "rev-parse", "HEAD")
+
+
+@pytest.fixture(scope="module")
+def origin(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("project")
+    git(root, "init", "-q", "-b", "main")
+    (root / "asv.conf.json").write_text(json.dumps(CONFIG))
+    (root / ".gitignore").write_text("/.asv/\n__pycache__/\n")
+    (root / "benchmarks").mkdir()
+    (root / "benchmarks" / "__init__.py").touch()
+    (root / "benchmarks" / "all.py").write_text(BENCHMARKS)
+    commit_library(root, seconds=1.0, size=1000000, head=0)
+    commit_library(root, seconds=1.2, size=1020000, head=1)
+    return root
+
+
+@pytest.fixture
+def root(origin: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    place = tmp_path / "project"
+    shutil.copytree(origin, place)
+    monkeypatch.chdir(place)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr(review, "Suite", PlainSuite)
+    monkeypatch.setattr(pair, "ROUND_SECONDS", 0.02)
+    monkeypatch.setattr(pair, "SLICE_SECONDS", 0.004)
+    monkeypatch.setattr(review.machine.time, "sleep", lambda _seconds: None)
+    return place
+
+
+def run(root: Path, **options: Any) -> tuple[Any, str]:
+    out = io.StringIO()
+    console = Console(file=out, width=400, highlight=False, soft_wrap=True)
+    return review.review(root, replace(Options(budget=2.0), **options), console), out.getvalue()
+
+
+def command(_root: Path, *args: str) -> tuple[int, str]:
+    """The command itself, in this process, and what it says."""
+    out = io.StringIO()
+    original = review.Console
+    try:
+        review.Console = lambda **options: original(file=out, width=400, **options)  # type: ignore[assignment,misc]
+        return review.main(list(args)), out.getvalue()
+    finally:
+        review.Console = original  # type: ignore[misc]
+
+
+# ---- a whole review ----
+
+
+def test_a_review_finds_what_is_there(root: Path) -> None:
+    found, said = run(root)
+    words = {row.benchmark: row.word for row in found.rows}
+    assert words == {
+        "all.Times.track_time('quick')": "same",
+        "all.Times.track_time('slow')": "worse",
+        "all.Bytes.track_bytes": "worse",
+        "all.Cached.track_cached": "same",
+        "all.Mem.peakmem_block": "worse",
+        "all.Bad.track_raises": "failed",
+        "all.Bad.track_crashes": "failed",
+        "all.Bad.track_hangs": "failed",
+        "all.Bad.track_nothing": "failed",
+        "all.Skipped.track_skipped": "skipped",
+    }
+    assert found.status == 1
+    rows = {row.benchmark: row for row in found.rows}
+    slow = rows["all.Times.track_time('slow')"]
+    assert slow.ratio == pytest.approx(1.2, abs=0.005)
+    assert slow.low > 1.1
+    assert any(text.startswith("all.Bytes.track_bytes +2.0 %") for text in slow.moved)
+    assert "it broke" in rows["all.Bad.track_raises"].reason
+    assert "signal 6" in rows["all.Bad.track_crashes"].reason
+    assert "no answer within 0 s" in rows["all.Bad.track_hangs"].reason
+    assert "cannot be compared" in rows["all.Bad.track_nothing"].reason
+    assert rows["all.Skipped.track_skipped"].reason == "NotImplementedError('no such machine')"
+    assert said.index("worse: all.") < said.index("failed: all.")
+
+    folder = next((root / ".asv" / "review").glob("*-*"))
+    text = (folder / "review.md").read_text()
+    assert text.index("all.Times.track_time('slow')") < text.index("<details>") < text.index("track_time('quick')")
+    data = json.loads((folder / "review.json").read_text())
+    assert data["status"] == 1
+    assert data["machine"]["cpu"]
+    assert {row["benchmark"]: row["word"] for row in data["rows"]} == words
+
+    # asv's own command reads what was written.
+    results = root / ".asv" / "results"
+    names = sorted(path.name[:8] for path in results.rglob("*-*.json"))
+    assert names == sorted([git(root, "rev-parse", "HEAD")[:8], git(root, "rev-parse", "HEAD^")[:8]])
+    compared = subprocess.run(
+        [sys.executable, "-m", "asv", "compare", "HEAD^", "HEAD"], cwd=root, capture_output=True, text=True, check=True
+    ).stdout
+    assert re.search(r"\| \+ +\|.*1\.20 +\| all\.Times\.track_time\('slow'\)", compared)
+    assert re.search(r"\| ! +\|.*failed.*all\.Bad\.track_raises", compared) or "track_raises" in compared
+    assert not list(results.glob(".writing-*"))
+
+
+def test_what_is_decided_is_not_measured_again(root: Path) -> None:
+    first, _ = run(root, bench="Times|Bytes")
+    again, said = run(root, bench="Times|Bytes")
+    assert "going on with" in said
+    assert [(row.benchmark, row.word, row.rounds) for row in again.rows] == [
+        (row.benchmark, row.word, row.rounds) for row in first.rows
+    ]
+    fresh, said = run(root, bench="Times|Bytes", fresh=True)
+    assert "going on with" not in said
+    assert fresh.count("worse") == 2
+
+
+def test_an_interrupted_review_goes_on(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, _ = run(root, bench="Times", name="whole")
+    real = pair.Pair.round
+    calls = iter(range(100))
+
+    def interrupted(self: Any, case: Any, first: str) -> Any:
+        if next(calls) == 5:
+            raise KeyboardInterrupt
+        return real(self, case, first)
+
+    monkeypatch.setattr(pair.Pair, "round", interrupted)
+    status, said = command(root, "--bench", "Times")
+    assert status == 2
+    assert "interrupted" in said
+    assert "same command goes on" in said
+    monkeypatch.setattr(pair.Pair, "round", real)
+    found, said = run(root, bench="Times")
+    assert "going on with 5 rounds" in said
+    assert [row.word for row in found.rows] == [row.word for row in whole.rows] == ["worse", "same"]
+
+
+def test_the_budget_ends_it_and_a_larger_one_goes_on(root: Path) -> None:
+    found, _ = run(root, bench="Times", budget=1e-5)
+    assert found.count("cannot tell") == 2
+    assert {row.reason for row in found.rows} == {"the time was over before it was measured"}
+    assert found.status == 2
+    found, _ = run(root, bench="Times", budget=2.0)
+    assert found.count("cannot tell") == 0
+    _, said = run(root, bench="Times", budget=1e-3)
+    assert "is used; a larger BUDGET goes on" in said
+
+
+def test_the_line_of_the_report_runs_one_benchmark_alone(root: Path) -> None:
+    found, _ = run(root, bench="Times")
+    row = next(row for row in found.rows if row.word == "worse")
+    program, *args = subprocess.run(
+        ["sh", "-c", f"printf '%s\\n' {row.again}"], capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    assert program == ".venv/bin/python"
+    assert args[:3] == ["-m", "tracking", "review"]
+    status, said = command(root, *args[3:])
+    assert status == 1
+    assert "review: 1 worse\n" in said
+
+
+def test_the_parent_needs_no_name_and_a_merge_base_may_be_given(root: Path) -> None:
+    status, said = command(root, "--bench", "Bytes")
+    assert status == 1
+    status, said = command(root, "--base", "HEAD", "--head", "HEAD^", "--bench", "Bytes")
+    assert status == 0
+    assert "1 better" in said
+
+
+# ---- bad input: one clear line each ----
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--head", "nonsense"], "unknown revision 'nonsense'"),
+        (["--base", "HEAD"], "are the same commit"),
+        (["--head", "HEAD^"], "HEAD^ has no parent: name what to compare it with, BASE=<revision>"),
+        (["--bench", "*"], "is no regular expression"),
+        (["--bench", "NoSuchThing"], "no benchmark matches 'NoSuchThing'"),
+        (["--head=--all"], "is no revision"),
+    ],
+)
+def test_what_cannot_be_is_said_in_one_line(root: Path, args: list[str], message: str) -> None:
+    status, said = command(root, *args)
+    assert status == 2
+    assert message in said.splitlines()[-1]
+    assert "Traceback" not in said
+
+
+def test_a_shallow_clone_is_named(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    git(tmp_path, "clone", "-q", "--depth", "1", f"file://{root}", "shallow")
+    monkeypatch.chdir(tmp_path / "shallow")
+    status, said = command(tmp_path / "shallow")
+    assert status == 2
+    assert "this clone is shallow, and `git fetch --unshallow` brings the rest" in said
+
+
+def test_a_folder_without_the_configuration_or_repository_is_named(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    monkeypatch.chdir(empty)
+    assert "run this at the top of the repository" in command(empty)[1]
+    shutil.copy(root / "asv.conf.json", empty)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path))
+    status, said = command(empty)
+    assert status == 2
+    assert "needs a git checkout" in said
+
+
+def test_a_dirty_tree_is_measured_without_its_changes_and_says_so(root: Path) -> None:
+    (root / "fake.py").write_text(LIBRARY.format(seconds=50.0, bytes=1, head=0))
+    found, said = run(root, bench="Bytes")
+    assert "the working tree is dirty (fake.py)" in said
+    assert found.rows[0].ratio == pytest.approx(1.02)
+    assert any("dirty" in note for note in found.notes)
+
+
+def test_a_commit_that_does_not_build_shows_the_end_of_the_log(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from asv.util import ProcessError
+
+    def broken(_self: Any, _conf: Any, _repo: Any, _commit: str) -> None:
+        raise ProcessError(["pip"], 1, "\n".join(f"line {i}" for i in range(99)), "error: no such header")
+
+    monkeypatch.setattr(review, "Suite", suite.Suite)
+    monkeypatch.setattr("asv.environment.ExistingEnvironment.install_project", broken)
+    status, said = command(root)
+    assert status == 2
+    assert said.splitlines()[-1].endswith("(head 0) does not build")
+    assert "error: no such header" in said
+    assert "line 98" in said
+    assert "line 5\n" not in said
+
+
+def test_a_second_review_says_that_there_is_a_first(root: Path) -> None:
+    place = root / ".asv" / "review"
+    place.mkdir(parents=True)
+    with (place / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        lock.write("4711")
+        lock.flush()
+        status, said = command(root)
+    assert status == 2
+    assert said.splitlines()[-1] == "review: another review runs here (process 4711)"
+    with surroundings.locked(place / "lock"):
+        assert (place / "lock").read_text() == str(os.getpid())
+
+
+def test_a_full_disk_is_said_and_what_was_measured_is_kept(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = Store.add
+    calls = iter(range(100))
+
+    def full(self: Store, found: Any) -> None:
+        if next(calls) == 3:
+            raise TrackingError(f"{self.path} could not be written (No space left on device)")
+        real(self, found)
+
+    monkeypatch.setattr(Store, "add", full)
+    status, said = command(root, "--bench", "Times")
+    assert status == 2
+    assert "No space left on device" in said.splitlines()[-1]
+    monkeypatch.setattr(Store, "add", real)
+    assert "going on with 3 rounds" in run(root, bench="Times")[1]
+
+
+def test_a_suite_that_does_not_import_is_said(root: Path) -> None:
+    (root / "benchmarks" / "all.py").write_text("import no_such_module\n")
+    status, said = command(root)
+    assert status == 2
+    assert "the benchmarks could not be imported" in said.splitlines()[-1]
+
+
+def test_changed_benchmarks_begin_again(root: Path) -> None:
+    run(root, bench="Bytes")
+    path = root / "benchmarks" / "all.py"
+    path.write_text(path.read_text() + textwrap.dedent("\nOTHER = 1\n"))
+    _, said = run(root, bench="Bytes")
+    assert "the benchmarks changed since the earlier rounds" in said
+
+
+# ---- parts ----
+
+
+def test_quantiles() -> None:
+    assert pair.quantile([3.0], 0.1) == 3.0
+    assert pair.quantile([float(x) for x in range(101)], 0.1) == pytest.approx(10.0)
+    assert pair.quantile([4.0, 2.0], 0.5) == pytest.approx(3.0)
+
+
+def test_a_round_has_an_even_number_of_pairs_that_fit() -> None:
+    case = suite.Case("a", None, "a", "seconds", "track", 1.0, None)
+    assert [pair.pairs_wanted(case, seconds) for seconds in (0.001, 0.05, 0.1, 0.3, 9.0)] == [16, 10, 4, 2, 2]
+    assert pair.pairs_wanted(replace(case, unit="bytes"), 0.001) == 1
+
+
+def test_the_default_leaves_other_projects_out() -> None:
+    pattern = re.compile(review.DEFAULT_BENCH)
+    assert pattern.search("generate.Decode.track_token('tiny', 1, 0)")
+    assert not pattern.search("load.Header.track_open('2b-header', 'gguf')")
+    assert not pattern.search("peers.Decode.track_token('llama.cpp')")
+
+
+def test_nan_and_infinity_stay_out_of_json() -> None:
+    from tracking.report import _finite
+
+    assert _finite({"a": [math.inf, math.nan, 1.0]}) == {"a": [None, None, 1.0]}

@@ -1,0 +1,117 @@
+"""asv's result files: what a review measured, written as `asv continuous` would, so that compare and publish see it."""
+
+from __future__ import annotations
+
+import datetime as dt
+import itertools
+import math
+import os
+import platform
+import shutil
+import statistics
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psutil
+from asv.machine import Machine, MachineCollection
+from asv.results import Results
+from asv.runner import BenchmarkResult
+from asv.util import UserError
+
+from tracking.machine import cpu_name
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tracking.commits import Commit
+    from tracking.rounds import Round
+    from tracking.suite import Suite
+
+
+def remember_machine(name: str) -> str:
+    """Tell asv about this machine in coarse words, unless somebody already has; the name asv knows it by.
+
+    Each of them names a series: a kernel's release or a byte count of memory would begin a new one with every update.
+    (The command `asv machine` leaves out what equals its own guess, and then fails on a machine it does not know.)
+    """
+    try:
+        known = MachineCollection.load(name)  # for the host's name: the only machine in the file, whatever its name
+    except UserError:
+        known = {
+            "machine": name,
+            "os": platform.system(),
+            "arch": platform.machine(),
+            "cpu": cpu_name(),
+            "num_cpu": str(os.cpu_count()),
+            "ram": f"{round(psutil.virtual_memory().total / 2**30)}GB",
+        }
+        MachineCollection.save(name, known)
+    return str(known["machine"])
+
+
+def save(suite: Suite, commit: Commit, side: str, rounds: dict[str, list[Round]], machine_name: str) -> Path:
+    """Put one side's rounds into the result file of its commit; what the file has of other benchmarks stays.
+
+    A sample is the median of a slice. A failed combination is null and a skipped one NaN, as asv has them. The file
+    appears whole or not at all.
+    """
+    machine = Machine.load(machine_name=machine_name)
+    env = suite.env
+    params = dict(machine.__dict__) | {"python": env.python} | env.requirements
+    date = suite.repo.get_date(commit.hash)
+    results = Results(params, env.requirements, commit.hash, date, env.python, env.name, env.env_vars)
+    results.load_data(str(suite.results_dir))
+    for name, benchmark in suite.benchmarks.items():
+        selected = suite.benchmarks.benchmark_selection[name]
+        combinations = list(itertools.product(*benchmark["params"])) if benchmark["params"] else [()]
+        fulls = [f"{name}({', '.join(values)})" if values else name for values in combinations]
+        measured = [i for i in range(len(fulls)) if fulls[i] in rounds and (selected is None or i in selected)]
+        if measured:
+            found = [side_result(rounds.get(full, []), side) for full in fulls]
+            results.add_result(
+                benchmark,
+                BenchmarkResult(
+                    result=[value for value, _ in found],
+                    samples=[samples for _, samples in found],
+                    number=[1 if samples else None for _, samples in found],
+                    errcode=int(any(one.failed.get(side) for i in measured for one in rounds[fulls[i]])),
+                    stderr="",
+                    profile=None,
+                ),
+                started_at=dt.datetime.now(dt.timezone.utc),
+                duration=sum(one.seconds for i in measured for one in rounds[fulls[i]]) / 2,
+                record_samples=True,
+                selected_idx=measured if benchmark["params"] else None,
+            )
+    suite.results_dir.mkdir(parents=True, exist_ok=True)
+    machine.save(str(suite.results_dir))
+    suite.benchmarks.save()
+    return _save_whole(results, suite.results_dir)
+
+
+def side_result(rounds: Sequence[Round], side: str) -> tuple[float | None, list[float] | None]:
+    """One combination's value and samples on one side; NaN when it was skipped, not asked for, or failed elsewhere."""
+    samples = list(itertools.chain.from_iterable(one.values(side) for one in rounds))
+    if any(side in one.failed for one in rounds):
+        return None, None
+    return (statistics.median(samples), samples) if samples else (math.nan, None)
+
+
+def load(results_dir: Path, machine: str, commit: Commit) -> list[Any]:
+    """What asv has of a commit on a machine, one `asv.results.Results` an environment."""
+    return [Results.load(str(path)) for path in sorted((results_dir / machine).glob(f"{commit.short}-*.json"))]
+
+
+def _save_whole(results: Results, results_dir: Path) -> Path:
+    """Asv's own writing, into a folder beside, then one rename."""
+    beside = Path(tempfile.mkdtemp(prefix=".writing-", dir=results_dir))
+    try:
+        results.save(str(beside))
+        (written,) = beside.rglob("*.json")
+        final = results_dir / written.relative_to(beside)
+        final.parent.mkdir(parents=True, exist_ok=True)
+        written.replace(final)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+    return final

@@ -1,0 +1,321 @@
+"""`python -m tracking review`: two commits, a verdict for each benchmark.
+
+asv builds both and finds the benchmarks; a pair of workers makes rounds (pair.py), which are kept as they come
+(rounds.py); a verdict follows from the rounds of a benchmark (verdict.py) and ends its measuring; the others get more
+until the budget is used. Run again, it goes on where it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import hashlib
+import os
+import platform
+import re
+import statistics
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from tracking import commits, machine, report, results, verdict
+from tracking.errors import TrackingError
+from tracking.pair import Pair
+from tracking.progress import Progress
+from tracking.rounds import Store
+from tracking.suite import Suite
+from tracking.surroundings import IGNORED, ended_gently, locked, surroundings
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tracking.commits import Commit
+    from tracking.report import Report
+    from tracking.rounds import Round
+    from tracking.suite import Case, Side
+
+PLACE = Path(".asv") / "review"
+# Another project's speed does not change with our commits, and its reader takes seconds a sample.
+DEFAULT_BENCH = "^(?!peers\\.)(?!.*'gguf')"
+MODELS = ("tiny", "2b", "2b-qk256", "given")
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a review is asked for."""
+
+    base: str = ""  # "": the parent of head
+    head: str = "HEAD"
+    bench: str = DEFAULT_BENCH
+    budget: float = 20.0  # minutes of measuring, all runs of this review together
+    fresh: bool = False  # forget earlier rounds
+    machine: str = ""
+    name: str = ""  # tells reviews of the same commits apart
+    keep_results: bool = True  # in asv's files
+
+
+def main(argv: list[str]) -> int:
+    """Parse, review, and end with the report's status; what a person can mend is one line and status 2."""
+    options = parse(argv)
+    console = Console(highlight=False, soft_wrap=True)
+    try:
+        with ended_gently():
+            found = review(Path.cwd(), options, console)
+    except KeyboardInterrupt:
+        console.print("review: interrupted; its rounds are kept, and the same command goes on with them")
+        return report.EXIT_UNMEASURED
+    except TrackingError as error:
+        if error.details:
+            console.print(error.details, markup=False, style="dim")
+        console.print(f"review: {error}", markup=False, style="red")
+        return report.EXIT_UNMEASURED
+    except OSError as error:
+        if error.errno not in {errno.ENOSPC, errno.EDQUOT, errno.EROFS}:
+            raise
+        console.print(f"review: {error.strerror}: {error.filename or PLACE}; what was measured is kept", style="red")
+        return report.EXIT_UNMEASURED
+    return found.status
+
+
+def parse(argv: list[str]) -> Options:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m tracking review", description="Compare two commits.")
+    add = parser.add_argument
+    add("--base", default="", help="the revision to compare with; the parent of HEAD when there is none")
+    add("--head", default="HEAD", help="the revision that is judged (default: HEAD)")
+    add("--bench", default=DEFAULT_BENCH, help="a regular expression on file.Class.method('parameter', 1)")
+    add("--budget", type=minutes, default=20.0, help="minutes of measuring (default: 20)")
+    add("--fresh", action="store_true", help="forget the rounds of an earlier run")
+    add("--machine", default="", help="asv's name for this machine")
+    found = parser.parse_args(argv)
+    return Options(**{key: value for key, value in vars(found).items() if value != ""} | {"base": found.base})
+
+
+def minutes(text: str) -> float:
+    """A number of minutes that something can be measured in."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 < value < 7 * 24 * 60:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of minutes above 0")
+    return value
+
+
+def review(root: Path, options: Options, console: Console) -> Report:
+    """Measure until all is decided or the budget used, then write everything that a review leaves."""
+    if not (root / "asv.conf.json").is_file():
+        raise TrackingError(f"no asv.conf.json in {root}: run this at the top of the repository")
+    head = commits.find(root, options.head)
+    base = commits.find(root, options.base) if options.base else commits.parent(root, head)
+    if base.hash == head.hash:
+        raise TrackingError(f"{base.name} and {head.name} are the same commit, {head.short}: nothing to compare")
+    folder = root / PLACE / folder_name(base, head, options)
+    folder.mkdir(parents=True, exist_ok=True)
+    with locked(root / PLACE / "lock"):
+        return Review(root, folder, base=base, head=head, options=options, console=console).run()
+
+
+def folder_name(base: Commit, head: Commit, options: Options) -> str:
+    """Where the rounds of a review lie: another selection is another review."""
+    parts = [base.short, head.short]
+    if options.bench != DEFAULT_BENCH:
+        parts.append(hashlib.sha256(options.bench.encode()).hexdigest()[:6])
+    return "-".join([*parts, options.name] if options.name else parts)
+
+
+class Review:
+    """One review, in the order of its steps."""
+
+    def __init__(
+        self, root: Path, folder: Path, *, base: Commit, head: Commit, options: Options, console: Console
+    ) -> None:
+        self.root, self.folder = root, folder
+        self.base, self.head = base, head
+        self.options, self.console = options, console
+        self.notes: list[str] = []
+
+    def say(self, text: str, style: str = "") -> None:
+        """One line, told apart from those of other programs by its beginning."""
+        self.console.print(f"review: {text}", markup=False, style=style or None)
+
+    def note(self, text: str) -> None:
+        """A line that also belongs into the report."""
+        self.notes.append(text)
+        self.say(text, "yellow")
+
+    def run(self) -> Report:
+        """All of it."""
+        self.say(f"{self.head.short} ({self.head.subject}) against {self.base.short} ({self.base.subject})")
+        self.look()
+        with surroundings(self.root):
+            suite = Suite(self.root)
+            sides = self.build(suite)
+            cases = suite.discover(self.head, self.options.bench)
+            store = self.open_store(suite)
+            self.measure(suite, sides, cases, store)
+            found = self.conclude(cases, store, sides)
+            report.save(found, self.folder)
+            if self.options.keep_results:
+                self.save_results(suite, store)
+        report.print_table(found, self.console)
+        where = self.folder.relative_to(self.root)
+        results_too = ", and asv's results of both commits" if self.options.keep_results else ""
+        self.say(f"written: {where}/review.md, review.json{results_too}")
+        return found
+
+    def look(self) -> None:
+        """See what may disturb."""
+        changed = commits.changed_files(self.root)
+        if changed:
+            more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
+            self.note(
+                f"the working tree is dirty ({', '.join(changed[:3])}{more}): commits are measured, so changes of the "
+                "library are not; changes of the benchmarks are"
+            )
+        for name in IGNORED:
+            if os.environ.get(name):
+                self.note(f"{name} is ignored: each benchmark names its level and threads")
+        self.machine = machine.look()
+        for text in self.machine.warnings:
+            self.say(text, "yellow")
+
+    def build(self, suite: Suite) -> tuple[Side, Side]:
+        """Both sides, ready to be imported; head last, since asv then finds it installed."""
+        with self.console.status("review: making the benchmark environment, once"):
+            suite.prepare()
+        sides = []
+        for commit, label in ((self.base, "base"), (self.head, "head")):
+            with self.console.status(f"review: building {commit.short}"):
+                sides.append(suite.build(commit, label, self.folder))
+        return sides[0], sides[1]
+
+    def open_store(self, suite: Suite) -> Store:
+        """The rounds so far."""
+        path = self.folder / "rounds.jsonl"
+        if self.options.fresh:
+            path.unlink(missing_ok=True)
+        key = {"base": self.base.hash, "head": self.head.hash, "suite": suite.digest(), "machine": platform.node()}
+        store = Store(path, key)
+        if store.set_aside:
+            self.note(f"the benchmarks changed since the earlier rounds, which are kept in {store.set_aside.name}")
+        if store.rounds:
+            self.say(f"going on with {len(store.rounds)} rounds of {store.seconds / 60:.1f} minutes")
+        return store
+
+    # ---- measuring ----
+
+    def measure(self, suite: Suite, sides: tuple[Side, Side], cases: list[Case], store: Store) -> None:
+        """Passes over what is undecided, each with new workers, until there is none or no time."""
+        begin, before = time.monotonic(), store.seconds
+
+        def left() -> float:
+            return 60 * self.options.budget - before - (time.monotonic() - begin)
+
+        if left() <= 0:
+            self.say(f"the budget of {self.options.budget:g} minutes is used; a larger BUDGET goes on")
+            return
+        watch = machine.Steal()
+        with Progress(self.console, 60 * self.options.budget) as progress, Pair(suite, sides, self.folder) as pair:
+            n_pass = 0
+            while left() > 0 and (wanted := self.wanted(cases, store, left())):
+                n_pass += 1
+                done = self.n_done(cases, store)
+                pair.renew()
+                for case in wanted:
+                    if left() <= 0:
+                        break
+                    progress.show(f"pass {n_pass}: {case.full}", done, len(cases), left())
+                    n_before = len(store.by_benchmark.get(case.full, []))
+                    store.add(pair.round(case, "head" if n_before % 2 else "base"))
+        if watch.percent() > machine.MUCH_STEAL:
+            self.note(f"the hypervisor took {watch.percent():.0f} % of the processors away while it was measured")
+
+    def wanted(self, cases: list[Case], store: Store, left: float) -> list[Case]:
+        """What the next pass measures: all that is new, and what can be decided in the time left, cheapest first.
+
+        More rounds help a benchmark only when it reaches its next look.
+        """
+        rounds = store.by_benchmark
+        verdicts = self.verdicts(cases, store)
+        needs = []
+        for case in cases:
+            found = rounds.get(case.full, [])
+            if not found:
+                needs.append((0.0, case))
+            elif case.full in verdicts and not verdicts[case.full].decided:
+                cost = statistics.median(one.seconds for one in found)
+                needs.append((cost * (verdict.next_look(len(found)) - len(found)), case))
+        chosen: list[Case] = []
+        for need, case in sorted(needs, key=lambda item: item[0]):
+            left -= need
+            if left > 0 or not chosen:
+                chosen.append(case)
+        return chosen
+
+    def verdicts(self, cases: list[Case], store: Store) -> dict[str, verdict.Verdict]:
+        """Of each benchmark that both sides can run. What is skipped is not counted as tested."""
+        rounds = store.by_benchmark
+        measurable = [case for case in cases if all(one.measured for one in rounds.get(case.full, []))]
+        return {case.full: verdict.decide(rounds.get(case.full, []), case.unit, len(measurable)) for case in measurable}
+
+    def n_done(self, cases: list[Case], store: Store) -> int:
+        """How many need no more rounds."""
+        verdicts = self.verdicts(cases, store)
+        return sum(case.full not in verdicts or verdicts[case.full].decided for case in cases)
+
+    # ---- the outcome ----
+
+    def conclude(self, cases: list[Case], store: Store, sides: tuple[Side, Side]) -> Report:
+        """The report."""
+        rounds = store.by_benchmark
+        verdicts = self.verdicts(cases, store)
+        rows = [
+            report.make_row(
+                case,
+                rounds.get(case.full, []),
+                verdicts.get(case.full),
+                report.again_command(self.base.short, self.head.short, case.full),
+            )
+            for case in cases
+        ]
+        add_counts(rows)
+        base, head = (describe(side) for side in sides)
+        spent = store.seconds / 60
+        return report.Report(base, head, self.machine.as_dict(), models_of(rows), self.notes, spent, rows)
+
+    def save_results(self, suite: Suite, store: Store) -> None:
+        """Asv's files, of both commits."""
+        name = results.remember_machine(self.options.machine or platform.node() or "unnamed")
+        rounds: dict[str, list[Round]] = store.by_benchmark
+        for commit, side in ((self.base, "base"), (self.head, "head")):
+            results.save(suite, commit, side, rounds, name)
+
+
+def describe(side: Side) -> dict[str, str]:
+    """A commit and its build, for the report."""
+    return {
+        "commit": side.commit.hash,
+        "short": side.commit.short,
+        "subject": side.commit.subject,
+        "compiler": machine.compiler_of(side),
+        "isa": machine.isa_of(side),
+    }
+
+
+def add_counts(rows: Sequence[report.Row]) -> None:
+    """To each time that changed, what changed among bytes and instructions."""
+    counts = [row for row in rows if row.unit in verdict.COUNTED and row.word in {verdict.WORSE, verdict.BETTER}]
+    for row in rows:
+        if row.unit not in verdict.COUNTED and row.word in {verdict.WORSE, verdict.BETTER}:
+            row.moved += [f"{found.benchmark} {report.percent(found.ratio or 1.0)}" for found in counts]
+
+
+def models_of(rows: Sequence[report.Row]) -> list[str]:
+    """The models that were measured, and the file of the one that was given."""
+    used = [row.benchmark for row in rows if row.ratio is not None]
+    found = [name for name in MODELS if any(re.search(rf"'{name}'", full) for full in used)]
+    return [f"given ({os.environ.get('BITNET_GGUF')})" if name == "given" else name for name in found]

@@ -1,0 +1,224 @@
+"""What rounds say about a benchmark: worse, better, same, or that one cannot tell.
+
+Every stored metric is better when it is lower, so a ratio head / base above 1 is worse. A round gives one number: the
+log of the ratio of the sides' lower deciles, over all values of its alternating slices. Other work on a machine only
+ever adds time, so the low end is the code's own and the rest is the machine's (Chen and Revels, arXiv:1608.04295, take
+the minimum; a decile does not hang on one lucky value). Rounds are processes of their own, with other rounds between
+them, and are taken as independent. From them:
+
+**Interval.** Student's t for a trimmed mean with winsorized variance (Tukey and McLaughlin, Sankhya A 25, 1963), an
+eighth cut off at each end: a burst of other work on the machine spoils a round or two without making all the others
+worthless. Untrimmed at fewer than 8 rounds, where t errs to the wide side for heavy tails (Benjamini, JASA 78, 1983).
+
+**Looking again and again.** Rounds are added until something is decided, and each look is a chance to be fooled. There
+are looks after 5, 7, 10, 14, 20 ... rounds and no others; look k may spend 1 / (k (k + 1)) of the error allowed, which
+sums to 1 (Bonferroni over looks; Armitage, McPherson and Rowe, JRSS A 132, 1969, is the reason, Lan and DeMets,
+Biometrika 70, 1983, the idea of spending). It holds however looks depend on each other. The first look that decides is
+final, so a verdict depends on the rounds alone, not on when a review was interrupted.
+
+**Many benchmarks.** "Worse" and "better" share FALSE_ALARMS over the whole review (Bonferroni), however many benchmarks
+it has. "Same" is one claim a benchmark, each allowed FALSE_SAME.
+
+**What matters.** With enough rounds a difference of 0.1 % can be told, and matters to nobody; two builds of the same
+text differ by that. "Worse" means that the whole interval lies beyond `least`: certainly more than that. "Same" means
+that the whole interval lies within `same` on both sides (equivalence testing by two one-sided tests; Schuirmann,
+J. Pharmacokin. Biopharm. 15, 1987). Neither is "cannot tell": too few rounds, or too noisy a machine.
+
+**Counts.** Bytes and instructions that agree from round to round are not a sample of noise. When COUNTS_AGREE rounds
+of each side, and three quarters of all, lie within a quarter of `least` or `slack` of that side's median, the ratios of
+any two of those are the interval. Counts that scatter more, or whose interval decides nothing, are treated like times.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from itertools import count
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from tracking.rounds import Round
+
+WORSE, BETTER, SAME, UNKNOWN = "worse", "better", "same", "cannot tell"
+
+FALSE_ALARMS = 0.05  # chance that a review without any difference has a "worse" or "better" at all
+FALSE_SAME = 0.05  # chance that a benchmark that differs by as much as `same` is called "same"; of more, far less
+FIRST_LOOK, NEXT_LOOK = 5, 1.4
+TRIM = 1 / 8  # of the rounds, at each end
+COUNTS_AGREE = 4
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Relative differences of a metric that matter."""
+
+    least: float  # more than this is worse or better, when it is certain
+    same: float  # less than this is the same, when it is certain
+    slack: float = 0.0  # in the metric's unit: less than this is the same too, however small the whole is
+
+    def same_at(self, value: float) -> float:
+        """The relative difference that is the same for a metric of this size."""
+        return max(self.same, self.slack / value)
+
+
+TIME = Limits(0.01, 0.03)
+TWO_PAGES = 8192.0  # memory comes in pages, and a process has one more or less of them each time
+LIMITS = {"seconds": TIME, "bytes": Limits(0.005, 0.01, TWO_PAGES), "instructions": Limits(0.0025, 0.005)}
+COUNTED = {"bytes", "instructions"}
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A word, and what it rests on.
+
+    Attributes
+    ----------
+    word : str
+        WORSE, BETTER, SAME or UNKNOWN.
+    ratio, low, high : float
+        head / base, and the interval that decided, or the one for "worse" and "better" when nothing did.
+    n : int
+        Rounds that were used.
+    """
+
+    word: str
+    ratio: float
+    low: float
+    high: float
+    n: int
+
+    @property
+    def decided(self) -> bool:
+        """Whether more rounds would be wasted."""
+        return self.word != UNKNOWN
+
+
+def decide(rounds: Sequence[Round], unit: str, n_benchmarks: int) -> Verdict:
+    """The verdict on one benchmark of a review that has so many.
+
+    >>> from tracking.rounds import Round
+    >>> fifth_slower = [Round("b", low={"base": 1.0, "head": 1.19 + 0.01 * (i % 3)}) for i in range(5)]
+    >>> decide(fifth_slower, "seconds", 1).word
+    'worse'
+    """
+    limits = LIMITS.get(unit, TIME)
+    if unit in COUNTED and (counted := _decide_counts(rounds, limits)) is not None:
+        return counted
+    ratios = [log_ratio(one) for one in rounds]
+    margin = limits.same_at(statistics.median(one.low["base"] for one in rounds)) if rounds else limits.same
+    limits = replace(limits, same=margin)
+    alarm, same = FALSE_ALARMS / n_benchmarks, FALSE_SAME
+    verdict = None
+    for k, n in enumerate(looks(), 1):
+        if n > len(ratios):
+            break
+        share = 1 / (k * (k + 1))
+        verdict = _look(ratios[:n], limits, alarm * share, 2 * same * share)
+        if verdict.decided:
+            return verdict
+    if verdict is None:  # too few for any look
+        middle = math.exp(statistics.median(ratios)) if ratios else math.nan
+        return Verdict(UNKNOWN, middle, 0.0, math.inf, len(ratios))
+    return verdict
+
+
+def log_ratio(found: Round) -> float:
+    """What a round says: log(head / base) of the undisturbed values."""
+    return math.log(found.low["head"] / found.low["base"])
+
+
+def looks() -> Iterator[int]:
+    """After how many rounds the data may be looked at: 5, 7, 10, 14, 20, 28 ..."""
+    return (round(FIRST_LOOK * NEXT_LOOK**k) for k in count())
+
+
+def next_look(n: int) -> int:
+    """The first look after n rounds."""
+    return next(look for look in looks() if look > n)
+
+
+def _look(ratios: Sequence[float], limits: Limits, alarm: float, same: float) -> Verdict:
+    """One look; alarm and same are the chances, of both ends together, that the interval misses."""
+    middle, low, high = interval(ratios, alarm)
+    n, limit = len(ratios), math.log1p(limits.least)
+    if low > limit or high < -limit:
+        return Verdict(WORSE if low > 0 else BETTER, math.exp(middle), math.exp(low), math.exp(high), n)
+    _, near, far = interval(ratios, same)
+    if max(-near, far) < math.log1p(limits.same):
+        return Verdict(SAME, math.exp(middle), math.exp(near), math.exp(far), n)
+    return Verdict(UNKNOWN, math.exp(middle), math.exp(low), math.exp(high), n)
+
+
+def _decide_counts(rounds: Sequence[Round], limits: Limits) -> Verdict | None:
+    """The verdict when the counts of each side agree and are enough for one; else None."""
+    base = _agreeing([one.low["base"] for one in rounds], limits)
+    head = _agreeing([one.low["head"] for one in rounds], limits)
+    if not base or not head:
+        return None
+    ratio, low, high = statistics.median(head) / statistics.median(base), min(head) / max(base), max(head) / min(base)
+    margin = 1 + limits.same_at(statistics.median(base))
+    if low > 1 + limits.least:
+        word = WORSE
+    elif high < 1 / (1 + limits.least):
+        word = BETTER
+    elif 1 / margin < low and high < margin:
+        word = SAME
+    else:
+        return None
+    return Verdict(word, ratio, low, high, len(rounds))
+
+
+def _agreeing(counts: Sequence[float], limits: Limits) -> list[float]:
+    """The counts that agree with most of the others, when there are enough of them."""
+    if len(counts) < COUNTS_AGREE:
+        return []
+    middle = statistics.median(counts)
+    near = max(limits.least / 4 * middle, limits.slack)
+    found = [one for one in counts if abs(one - middle) <= near]
+    return found if len(found) >= max(COUNTS_AGREE, 0.75 * len(counts)) else []
+
+
+# ---- the interval ----
+
+
+def interval(values: Sequence[float], alpha: float) -> tuple[float, float, float]:
+    """The trimmed mean, and an interval that misses what it estimates with chance alpha, both ends together."""
+    ordered = sorted(values)
+    n, cut = len(ordered), int(TRIM * len(ordered))
+    kept = ordered[cut : n - cut]
+    middle = math.fsum(kept) / len(kept)
+    winsorized = [kept[0]] * cut + kept + [kept[-1]] * cut
+    spread = statistics.stdev(winsorized) / ((1 - 2 * cut / n) * math.sqrt(n))
+    half = t_quantile(alpha, len(kept) - 1) * spread
+    return middle, middle - half, middle + half
+
+
+@lru_cache(maxsize=4096)
+def t_quantile(alpha: float, df: int) -> float:
+    """The t that Student's |T| with df degrees of freedom exceeds with chance alpha.
+
+    >>> round(t_quantile(0.05, 9), 3)
+    2.262
+    """
+    low, high = 0.0, math.pi / 2
+    for _ in range(200):
+        middle = (low + high) / 2
+        low, high = (middle, high) if _beyond(middle, df) > alpha else (low, middle)
+    return math.sqrt(df) * math.tan((low + high) / 2)
+
+
+def _beyond(theta: float, df: int) -> float:
+    """P(|T| > sqrt(df) tan(theta)): the finite sums for whole df, Abramowitz and Stegun 26.7.3 and 26.7.4."""
+    cos, sin = math.cos(theta), math.sin(theta)
+    odd = df % 2
+    term = cos if odd else 1.0
+    total = 0.0
+    for i in range(1 + odd, df, 2):
+        total += term
+        term *= cos * cos * i / (i + 1)
+    within = 2 / math.pi * (theta + sin * total) if odd else sin * total
+    return 1.0 - within
