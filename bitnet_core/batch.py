@@ -167,7 +167,7 @@ class Batch:
     @property
     def waiting(self) -> tuple[Sequence, ...]:
         """The sequences that wait for one, in their order."""
-        return tuple(member.sequence for member in self._waiting)
+        return tuple(member.sequence for member in tuple(self._waiting))  # at once: other threads join meanwhile
 
     @property
     def n_batch(self) -> int:
@@ -223,8 +223,16 @@ class Batch:
         return sequence
 
     def leave(self, sequence: Sequence) -> None:
-        """Drop a sequence; its cache is freed when the step that may be running has ended. Twice does nothing."""
+        """Drop a sequence; its cache is freed when the step that may be running has ended. Twice does nothing.
+
+        Raises
+        ------
+        ValueError
+            The sequence runs or waits in another batch.
+        """
         if sequence.finish_reason is None:
+            if sequence not in self.waiting and sequence not in self.running:  # in this order: from one to the other
+                raise ValueError(f"{sequence} is not in this batch; the batch that it joined can drop it")
             sequence.finish_reason = "left"
         if self._stepping.acquire(blocking=False):
             try:
@@ -259,8 +267,10 @@ class Batch:
         self, prompts: Iterable[Iterable[int] | NDArray[Any]], params: SamplingParams | None = None
     ) -> list[list[int]]:
         """The generated tokens of each prompt, all run to their end together with whatever else is in the batch."""
-        sequences = [self.join(prompt, params) for prompt in prompts]
+        sequences: list[Sequence] = []
         try:
+            for prompt in prompts:
+                sequences.append(self.join(prompt, params))  # noqa: PERF401 - those before a bad prompt leave again
             while any(sequence.finish_reason is None for sequence in sequences):
                 self.step()
         finally:

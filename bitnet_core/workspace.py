@@ -68,7 +68,7 @@ class Workspace:
     def handle(self) -> Any:
         """The ``bnc_workspace *``; raises ValueError once it is closed."""
         if self._handle is None:
-            raise ValueError("the session is closed")
+            raise ValueError("the session or batch is closed")
         return self._handle
 
     @property

@@ -119,8 +119,8 @@ bnc_status bnc_workspace_new(const bnc_model *model, const bnc_workspace_options
     const int64_t n_seq = options->n_seq ? options->n_seq : 1;
     const int64_t n_batch = options->n_batch ? options->n_batch : bnc_max_i64(n_seq, bnc_min_i64(n_ctx, DEFAULT_BATCH));
     BNC_TRY(check_count("n_ctx", n_ctx, model->config.n_ctx, ", the model's context", err));
+    BNC_TRY(check_count("n_seq", n_seq, MAX_SEQ, "", err)); /* first: the default of n_batch follows from it */
     BNC_TRY(check_count("n_batch", n_batch, MAX_BATCH, "", err));
-    BNC_TRY(check_count("n_seq", n_seq, MAX_SEQ, "", err));
 
     bnc_workspace *ws = calloc(1, sizeof *ws);
     if (!ws)

@@ -188,11 +188,32 @@ def test_a_bad_prompt_changes_nothing(model, tokens, error, message):
         assert good.tokens == alone(model, [1, 2], GREEDY)
 
 
+def test_a_bad_prompt_of_several_leaves_nobody_behind(model):
+    with model.batch() as batch:
+        with pytest.raises(ValueError, match="token 300 at index 0"):
+            batch.generate([[1, 2], [300]], GREEDY)
+        assert batch.waiting == ()
+        assert batch.generate([[1, 2]], GREEDY) == [alone(model, [1, 2], GREEDY)]
+
+
+def test_a_sequence_leaves_the_batch_it_joined(model):
+    with model.batch() as batch, model.batch() as other:
+        sequence = batch.join([1, 2], GREEDY)
+        for step in (batch.step, lambda: None):  # while it waits, and while it runs
+            with pytest.raises(ValueError, match="not in this batch"):
+                other.leave(sequence)
+            step()
+        list(batch)
+        assert sequence.finish_reason == "length"
+        other.leave(sequence)  # it has finished: nothing is left to drop
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"n_seq": 0}, "n_seq must be at least 1"),
         ({"n_seq": 1025}, "n_seq must be 1 to 1024"),
+        ({"n_seq": 20_000}, "n_seq must be 1 to 1024"),
         ({"n_seq": 8, "n_batch": 7}, r"n_batch \(7\) must be at least n_seq \(8\)"),
         ({"n_ctx": 65}, "n_ctx must be 1 to 64, the model's context, not 65"),
         ({"kv_dtype": "q4"}, "kv_dtype must be one of"),
