@@ -661,7 +661,8 @@ def _by(shape: Sequence[int]) -> str:
 def _how(model: Model, weights: str) -> str:
     parts = [f"{model.n_threads} threads", model.isa]
     if weights != "file":
-        parts.append(f"weights {model.packing.reason or model.packing}")
+        reason = model.packing.reason and f" ({model.packing.reason})"
+        parts.append(f"weights {model.packing}{reason}")
     return ", ".join(parts)
 
 

@@ -321,13 +321,15 @@ def test_the_2b_model():
 # ---- the command ----
 
 
-def test_commands_pack(tiny_model):
+def test_commands_pack(tiny_model, tiny_qk256_model):
     options = ["--isa", "scalar", "--weights", "packed"]
     result = bitnet("generate", tiny_model, "--ids", "1,2,3", "-n", 12, "--temperature", 0, *options)
     plain = bitnet("generate", tiny_model, "--ids", "1,2,3", "-n", 12, "--temperature", 0)
     assert result.stdout == plain.stdout
     assert "scalar, weights packed: " in result.stderr
     assert "packed" not in plain.stderr
+    stays = bitnet("generate", tiny_qk256_model, "--ids", "1", "-n", 1, "--weights", "auto")
+    assert "weights from the file (qk256 cannot be packed: " in stays.stderr
     table = bitnet("bench", tiny_model, "-p", "4", "-n", "0", "-r", 1, "--isa", "scalar", "--weights", "file,packed")
     header, _, *rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.stdout.splitlines()]
     assert [row[header.index("weights")] for row in rows] == ["file", "packed"]
