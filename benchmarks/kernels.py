@@ -30,7 +30,7 @@ SHAPE_NAMES = [
     "2b/ffn_down 2560x6912",
 ]
 BLOCK_ROWS = 64  # rows of random weights; the matrix holds them over and over
-LACKING = [("pack5", "avx2")]  # its kernel is the scalar one
+LACKING = [("pack5", "avx2"), ("pack5", "avxvnni")]  # whose kernel is the scalar one
 CALL_SECONDS = 0.005  # a timed call lasts about this long, or one product
 
 

@@ -73,7 +73,7 @@ class Gemv(_Read):
 
 
 FLOAT_MIB = 128  # of the tensors that are converted: four times a large last-level cache
-# Name of a dtype, its layout, and how its scale is found: "absmean" reads the floats twice.
+# A dtype, its layout, the scale asked for, and the passes over the floats: i2_s reads them twice for "absmean".
 CONVERSIONS = {
     "f32": ("f32", "128", "absmean", 1),
     "f16": ("f16", "128", "absmean", 1),
@@ -84,6 +84,8 @@ CONVERSIONS = {
     "i2_s_row4": ("i2_s", "row4", 1.0, 1),
     "qk256": ("qk256", "128", "absmean", 1),
     "bitnet32": ("bitnet32", "128", "absmean", 1),
+    "q8_0": ("q8_0", "128", "absmean", 1),
+    "q6_k": ("q6_k", "128", "absmean", 1),
 }
 
 
