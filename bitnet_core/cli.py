@@ -287,8 +287,7 @@ def _totals(reader: GGUFReader) -> list[tuple[str, str, str, str]]:
 def _how(model: Model, weights: str) -> str:
     parts = [f"{model.n_threads} threads", model.isa]
     if weights != "file":
-        reason = model.packing.reason and f" ({model.packing.reason})"
-        parts.append(f"weights {model.packing}{reason}")
+        parts.append(f"weights {model.packing}")
     return ", ".join(parts)
 
 

@@ -83,7 +83,7 @@ class Packing:
 
     def __str__(self) -> str:
         if self.weights == "file":
-            return "from the file"
+            return f"from the file ({self.reason})" if self.reason else "from the file"
         return f"packed: {self.nbytes / 1e6:.1f} MB in {self.seconds:.2f} s, {self.gain:.2f} times as fast"
 
 

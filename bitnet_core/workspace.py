@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from bitnet_core.model import Model
     from bitnet_core.sampling import SamplingParams
 
-__all__ = ["Reads", "Workspace"]
+__all__ = ["KV_DTYPES", "Reads", "Workspace"]
 
 KV_DTYPES = {"f16": lib.BNC_KV_F16, "f32": lib.BNC_KV_F32, "q8_0": lib.BNC_KV_Q8_0}
 

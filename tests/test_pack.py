@@ -330,6 +330,8 @@ def test_commands_pack(tiny_model, tiny_qk256_model):
     assert "packed" not in plain.stderr
     stays = bitnet("generate", tiny_qk256_model, "--ids", "1", "-n", 1, "--weights", "auto")
     assert "weights from the file (qk256 cannot be packed: " in stays.stderr
+    report = bitnet("targets", tiny_qk256_model, "--quick", "--weights", "auto")
+    assert "qk256, from the file (qk256 cannot be packed: " in report.stdout
     table = bitnet("bench", tiny_model, "-p", "4", "-n", "0", "-r", 1, "--isa", "scalar", "--weights", "file,packed")
     header, _, *rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.stdout.splitlines()]
     assert [row[header.index("weights")] for row in rows] == ["file", "packed"]
