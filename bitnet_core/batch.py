@@ -68,17 +68,6 @@ class _Member:
             call(lib.bnc_sampler_accept, sampler, token)
         self.handle, self.sampler = workspace.new_session(n_ctx, kv_dtype), sampler
 
-    def settle(self) -> None:
-        """Take back what a step that was interrupted evaluated without its having been noted."""
-        if int(lib.bnc_session_n_past(self.handle)) != self.n_past:
-            call(lib.bnc_session_rewind, self.handle, self.n_past)
-
-    def fill(self, request: Any, share: NDArray[np.int32]) -> None:
-        request.session, request.n_tokens = self.handle, share.size
-        request.tokens = ffi.from_buffer("int32_t[]", share)
-        if share.size == self.ahead.size:
-            request.sampler = self.sampler
-
     def take(self, n_evaluated: int, drawn: int, n_ctx: int) -> bool:
         """Note what a step did; whether it made a token. The rules are those of Session.generate."""
         sequence = self.sequence
@@ -98,6 +87,32 @@ class _Member:
             call(lib.bnc_sampler_accept, self.sampler, drawn)
             self.ahead = np.array([drawn], np.int32)
         return True
+
+
+class _Share:
+    """What one pass evaluates of a member."""
+
+    def __init__(self, member: _Member, tokens: NDArray[np.int32], request: Any) -> None:
+        self.member = member
+        self._tokens = tokens  # the request points to it
+        self._request = request
+        request.session, request.n_tokens = member.handle, tokens.size
+        request.tokens = ffi.from_buffer("int32_t[]", tokens)
+        if tokens.size == member.ahead.size:
+            request.sampler = member.sampler
+
+    @property
+    def drawn(self) -> int:
+        """The token that the sampler chose; without meaning as long as some of the prompt is left."""
+        return int(self._request.drawn)
+
+    def is_new(self) -> bool:
+        """Whether it was evaluated and its member does not know yet."""
+        return int(lib.bnc_session_n_past(self.member.handle)) > self.member.n_past
+
+    def take(self, n_ctx: int) -> bool:
+        """Let the member know; whether it made a token."""
+        return self.is_new() and self.member.take(self._tokens.size, self.drawn, n_ctx)
 
 
 class Batch:
@@ -151,6 +166,8 @@ class Batch:
         self.n_threads = n_threads
         self._running: list[_Member] = []
         self._waiting: deque[_Member] = deque()
+        self._shares: list[_Share] = []  # of a pass, until all of it is noted
+        self._requests: Any = None  # of the same pass, in one array
         self._stepping = threading.Lock()
         self._closed = False
 
@@ -244,6 +261,7 @@ class Batch:
         """One pass: the next token of every sequence whose prompt is evaluated, in the order they joined.
 
         A token that ends a sequence is not among them. Empty when nothing runs, or while only prompts are taken in.
+        After a step that Ctrl-C interrupted, the next one gives what that had already drawn.
 
         Raises
         ------
@@ -295,6 +313,7 @@ class Batch:
         for member in tuple(self._waiting):
             if member.sequence.finish_reason is not None:
                 self._waiting.remove(member)
+        self._shares = [share for share in self._shares if share.member.sequence.finish_reason is None]
 
     def _admit(self) -> None:
         """Give free places to those who wait."""
@@ -304,23 +323,24 @@ class Batch:
             self._running.append(self._waiting.popleft())
 
     def _evaluate(self) -> list[tuple[Sequence, int]]:
+        """One pass, or the rest of one that was interrupted before all was noted: a token is drawn once."""
+        if not any(share.is_new() for share in self._shares):
+            self._share_out()
+            self._workspace.eval(self._requests, len(self._shares))
+        made = [(share.member.sequence, share.drawn) for share in self._shares if share.take(self.n_ctx)]
+        self._shares = []
+        return made
+
+    def _share_out(self) -> None:
         """Each running sequence evaluates one token at least; the first prompts get the room that is left."""
-        members = self._running
-        room = self.n_batch - len(members)
-        requests = ffi.new("bnc_request[]", len(members))
+        room = self.n_batch - len(self._running)
+        self._requests = ffi.new("bnc_request[]", len(self._running))
         shares = []
-        for member, request in zip(members, requests, strict=True):
-            member.settle()
-            share = member.ahead[: 1 + room]
-            room -= share.size - 1
-            member.fill(request, share)
-            shares.append(share)  # with members it keeps alive what the requests point to
-        self._workspace.eval(requests, len(members))
-        return [
-            (member.sequence, int(request.drawn))
-            for member, request, share in zip(members, requests, shares, strict=True)
-            if member.take(share.size, int(request.drawn), self.n_ctx)
-        ]
+        for member, request in zip(self._running, self._requests, strict=True):
+            tokens = member.ahead[: 1 + room]
+            room -= tokens.size - 1
+            shares.append(_Share(member, tokens, request))
+        self._shares = shares
 
     def __iter__(self) -> Iterator[tuple[Sequence, int]]:
         """Step until nothing runs or waits; sequences may join and leave meanwhile."""

@@ -10,6 +10,7 @@ from small_model import small_model
 
 from bitnet_core import ContextOverflowError, LiveViewsError, Model, SamplingParams, SessionBusyError
 from bitnet_core._lib import ffi, lib
+from bitnet_core.batch import _Member
 from bitnet_core.workspace import Workspace
 
 GREEDY = SamplingParams(temperature=0.0, max_tokens=12, ignore_eos=True)
@@ -240,11 +241,14 @@ def test_closing(model):
     assert repr(batch) == "<Batch closed>"
 
 
-def test_an_interrupted_step_is_made_again(model, monkeypatch):
-    """Ctrl-C after the evaluation and before its tokens are noted: the next step draws them again."""
-    expected = alone(model, [1, 2, 3], GREEDY)
+@pytest.mark.parametrize("temperature", [0.0, 1.5])
+def test_what_an_interrupted_step_drew_comes_with_the_next(model, monkeypatch, temperature):
+    """Ctrl-C after the evaluation and before its tokens are noted: nothing is drawn twice, as the seed has moved on."""
+    params = SamplingParams(temperature=temperature, top_k=50, max_tokens=12, ignore_eos=True)
+    prompts = [[1, 2, 3], [4], [5, 6]]
+    expected = [alone(model, prompt, params) for prompt in prompts]
     with model.batch() as batch:
-        sequence = batch.join([1, 2, 3], GREEDY)
+        sequences = [batch.join(prompt, params) for prompt in prompts]
         batch.step()
         batch.step()
         real = Workspace.eval
@@ -257,9 +261,52 @@ def test_an_interrupted_step_is_made_again(model, monkeypatch):
         with pytest.raises(KeyboardInterrupt):
             batch.step()
         monkeypatch.undo()
-        assert sequence.tokens == expected[:2]
+        assert [sequence.tokens for sequence in sequences] == [tokens[:2] for tokens in expected]
+        batch.leave(sequences[1])
+        late = batch.join([7], params)
+        assert batch.step() == [(sequences[0], expected[0][2]), (sequences[2], expected[2][2])]
         list(batch)
-        assert sequence.tokens == expected
+        assert [sequences[0].tokens, sequences[2].tokens] == [expected[0], expected[2]]
+        assert late.tokens == alone(model, [7], params)
+
+
+def test_an_interrupt_between_two_sequences(model, monkeypatch):
+    """The first knows of its token, the second learns of its own with the next step."""
+    first_expected, second_expected = alone(model, [1, 2], GREEDY), alone(model, [3], GREEDY)
+    with model.batch() as batch:
+        first, second = batch.join([1, 2], GREEDY), batch.join([3], GREEDY)
+        batch.step()
+        real = _Member.take
+
+        def interrupted(self, *args):
+            if self.sequence is second:
+                raise KeyboardInterrupt
+            return real(self, *args)
+
+        monkeypatch.setattr(_Member, "take", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            batch.step()
+        monkeypatch.undo()
+        assert (first.tokens, second.tokens) == (first_expected[:2], second_expected[:1])
+        assert batch.step() == [(second, second_expected[1])]
+        list(batch)
+        assert (first.tokens, second.tokens) == (first_expected, second_expected)
+
+
+def test_a_step_that_failed_is_made_again(model, monkeypatch):
+    """Nothing was evaluated: nothing is noted."""
+    with model.batch() as batch:
+        sequence = batch.join([1, 2, 3], GREEDY)
+
+        def failing(*_):
+            raise MemoryError
+
+        monkeypatch.setattr(Workspace, "eval", failing)
+        with pytest.raises(MemoryError):
+            batch.step()
+        monkeypatch.undo()
+        list(batch)
+        assert sequence.tokens == alone(model, [1, 2, 3], GREEDY)
 
 
 def test_one_thread_steps_at_a_time(tmp_path):
