@@ -159,7 +159,14 @@ class Case:
 
     def open_model(self) -> Model:
         """Open the model as the case wants it."""
-        return Model.from_file(self.path, isa=self.isa, head=self.head, dtype=self.dtype, weights=self.weights)
+        return Model.from_file(
+            self.path,
+            n_threads=self.n_threads,
+            isa=self.isa,
+            head=self.head,
+            dtype=self.dtype,
+            weights=self.weights,
+        )
 
     def open_session(self, model: Model) -> Session:
         """Start a sequence as long as the case.
@@ -283,7 +290,9 @@ def _range(option: str, part: str) -> list[int]:
 
 
 def _model_of(case: Case) -> tuple[object, ...]:
-    return case.path, case.isa, case.head, case.weights, case.dtype
+    # What packing gains, and whether "auto" packs, is measured with the threads of the model.
+    threads = None if case.weights == "file" else case.n_threads
+    return case.path, case.isa, case.head, case.weights, case.dtype, threads
 
 
 def _by_model(cases: Iterable[Case]) -> Iterator[list[Case]]:

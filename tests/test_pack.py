@@ -345,3 +345,21 @@ def test_bench_records_the_packing(tiny_model):
         assert packed["packed_bytes"] == model.packing.nbytes
     assert packed["weights"] == "packed"
     assert min(packed["pack_s"], packed["pack_gain"]) > 0
+
+
+def test_bench_measures_the_gain_with_the_threads_of_the_case(tiny_model, monkeypatch):
+    packed_with = []
+    real = model_module._pack
+
+    def noting(handle, weights, n_threads):
+        packed_with.append((weights, n_threads))
+        return real(handle, weights, n_threads)
+
+    monkeypatch.setattr(model_module, "_pack", noting)
+    options = {"n_prompt": [], "n_gen": [1], "isa": ["scalar"], "n_threads": [1, 3]}
+    records = list(run(plan([tiny_model], weights=["packed"], **options), n_repetitions=1))
+    assert packed_with == [("packed", 1), ("packed", 3)]
+    assert [record["n_threads"] for record in records] == [1, 3]
+    packed_with.clear()
+    list(run(plan([tiny_model], **options), n_repetitions=1))
+    assert len(packed_with) == 1  # from the file one model serves all
