@@ -70,13 +70,15 @@ BNC_AVX2 static float scales_of(const uint8_t *v, int64_t row_bytes, int64_t n, 
     return top;
 }
 
-/* p * d as 16-bit integers, zeros up to an even number of them. */
+/* p * d as 16-bit integers, zeros up to an even number of them. Cut off rather than saturated: of an infinite scale all are 0,
+ * as in scalar code. */
 BNC_AVX2 static void weights_of(const float *p, const float *d, int64_t n, float inverse, int16_t *w) {
     int64_t j = 0;
     for (; j + 8 <= n; j += 8) {
         const __m256 t = _mm256_mul_ps(_mm256_loadu_ps(d + j), _mm256_set1_ps(inverse));
         const __m256i i = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(p + j), t));
-        const __m128i packed = _mm_packs_epi32(_mm256_castsi256_si128(i), _mm256_extracti128_si256(i, 1));
+        const __m256i low = _mm256_and_si256(i, _mm256_set1_epi32(0xffff));
+        const __m128i packed = _mm_packus_epi32(_mm256_castsi256_si128(low), _mm256_extracti128_si256(low, 1));
         _mm_storeu_si128((__m128i *)(w + j), packed);
     }
     for (; j < n; j++)

@@ -14,7 +14,16 @@ enum { BLOCK = 32, SCALE_BYTES = 2, BLOCK_BYTES = 34 };
 BNC_AVX2 BNC_INLINE __m256i codes8(__m256 x, __m256 inverse) {
     const __m256 sign = _mm256_set1_ps(-0.0f), v = _mm256_mul_ps(x, inverse);
     const __m256 half = _mm256_or_ps(_mm256_and_ps(v, sign), _mm256_set1_ps(BNC_BELOW_HALF));
-    return _mm256_cvttps_epi32(_mm256_add_ps(v, half));
+    const __m256 number = _mm256_cmp_ps(v, v, _CMP_ORD_Q); /* a NaN becomes 0 */
+    return _mm256_cvttps_epi32(_mm256_and_ps(_mm256_add_ps(v, half), number));
+}
+
+/* The largest magnitude of a block; a NaN is never that: max gives its second operand. */
+BNC_AVX2 BNC_INLINE float max_of(const __m256 v[4]) {
+    __m256 max = _mm256_setzero_ps();
+    for (int k = 0; k < 4; k++)
+        max = _mm256_max_ps(bnc_abs_avx2(v[k]), max);
+    return bnc_max_avx2(max);
 }
 
 BNC_AVX2 void bnc_quantize_q8_0_avx2(const float *x, int64_t n_rows, int64_t ne0, float scale, uint8_t *out) {
@@ -22,9 +31,7 @@ BNC_AVX2 void bnc_quantize_q8_0_avx2(const float *x, int64_t n_rows, int64_t ne0
     for (int64_t i = 0; i < n_rows * ne0; i += BLOCK, x += BLOCK, out += BLOCK_BYTES) {
         const __m256 v[4] = {_mm256_loadu_ps(x), _mm256_loadu_ps(x + 8), _mm256_loadu_ps(x + 16),
                              _mm256_loadu_ps(x + 24)};
-        const float d = bnc_max_avx2(_mm256_max_ps(_mm256_max_ps(bnc_abs_avx2(v[0]), bnc_abs_avx2(v[1])),
-                                                   _mm256_max_ps(bnc_abs_avx2(v[2]), bnc_abs_avx2(v[3])))) /
-                        127.0f;
+        const float d = max_of(v) / 127.0f;
         const __m256 inverse = _mm256_set1_ps(bnc_q8_0_inverse(d));
         const uint16_t half = bnc_f16_of_f32(d);
         memcpy(out, &half, SCALE_BYTES);

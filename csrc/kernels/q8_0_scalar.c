@@ -20,6 +20,9 @@ static float max_of(const float *x) {
 /*
  * q = round(x / d), halves away from zero, with 1 / d from the d that is not yet rounded to float16. Below 2^-128, 1 / d is
  * not finite: the codes are then 0, as the scale is from 2^-25 down.
+ *
+ * A cache takes whatever a model computes: a NaN is never the largest magnitude, and its code is 0; beside an infinity, which
+ * makes the scale infinite, all codes are 0.
  */
 void bnc_quantize_q8_0_scalar(const float *x, int64_t n_rows, int64_t ne0, float scale, uint8_t *out) {
     (void)scale;
@@ -28,8 +31,8 @@ void bnc_quantize_q8_0_scalar(const float *x, int64_t n_rows, int64_t ne0, float
         const uint16_t half = bnc_f16_of_f32(d);
         memcpy(out, &half, SCALE_BYTES);
         for (int k = 0; k < BLOCK; k++) {
-            const float v = x[k] * inverse;
-            out[SCALE_BYTES + k] = (uint8_t)(int8_t)(v + copysignf(BNC_BELOW_HALF, v));
+            const float v = x[k] * inverse; /* infinity * 0 is NaN, too */
+            out[SCALE_BYTES + k] = isnan(v) ? 0 : (uint8_t)(int8_t)(v + copysignf(BNC_BELOW_HALF, v));
         }
     }
 }
