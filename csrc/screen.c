@@ -45,6 +45,8 @@ static const bnc_screen_copy *copy_of(bnc_screen_kind kind) {
 
 bnc_status bnc_screen_new(const bnc_model *model, bnc_screen_kind kind, int32_t n_threads, uint64_t seed,
                           bnc_screen **out, bnc_error *err) {
+    if (kind != BNC_SCREEN_DITHERED && kind != BNC_SCREEN_PROVEN)
+        return bnc_error_set(err, BNC_ERR_ARGUMENT, "kind %d is none of bnc_screen_kind", (int)kind);
     const bnc_screen_copy *copy = copy_of(kind);
     bnc_screen *s = calloc(1, sizeof *s);
     bnc_threads *threads = NULL;

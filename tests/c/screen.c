@@ -67,6 +67,11 @@ int main(int argc, char **argv) {
     bnc_threads *threads;
     check(bnc_gguf_open(argv[1], &(bnc_gguf_options){.use_mmap = 1, .dtype_of_36 = -1}, &gguf, &err), &err);
     check(bnc_model_new(gguf, &(bnc_model_options){.kernels = bnc_kernels_get(-1)}, &model, &err), &err);
+    for (int kind = -1; kind <= BNC_SCREEN_PROVEN + 1; kind += BNC_SCREEN_PROVEN + 2)
+        if (bnc_screen_new(model, (bnc_screen_kind)kind, NTH, 7, &screen, &err) != BNC_ERR_ARGUMENT) {
+            printf("a screen of kind %d was made\n", kind);
+            return 1;
+        }
     check(bnc_screen_new(model, proven ? BNC_SCREEN_PROVEN : BNC_SCREEN_DITHERED, NTH, 7, &screen, &err), &err);
     const int64_t n_vocab = model->config.n_vocab, n_embd = model->config.n_embd;
     check(bnc_sampler_new(n_vocab, &(bnc_sampling){0, 1, 1, 1, 1}, &sampler, &err), &err);
