@@ -31,8 +31,8 @@ typedef enum {
     BNC_ERR_UNSUPPORTED, /* well-formed, but not something this library runs */
     BNC_ERR_ARGUMENT,    /* a value passed by the caller is out of range */
     BNC_ERR_CONTEXT,     /* more tokens than the session's context holds */
-    BNC_ERR_BUSY,        /* the session is already in use by another thread */
-    BNC_ERR_FORKED       /* the session was made before a fork(); its threads stayed in the parent */
+    BNC_ERR_BUSY,        /* the workspace is already in use by another thread */
+    BNC_ERR_FORKED       /* the workspace was made before a fork(); its threads stayed in the parent */
 } bnc_status;
 
 /* Filled by the first failure. offset is UINT64_MAX where no byte position applies. */
@@ -264,7 +264,7 @@ int64_t bnc_workspace_n_batch(const bnc_workspace *workspace);
 uint64_t bnc_workspace_bytes(const bnc_workspace *workspace);
 /* From now on tokens are found with this screen of the model; NULL: with the whole head. */
 bnc_status bnc_workspace_set_screen(bnc_workspace *workspace, const bnc_screen *screen, bnc_error *err);
-/* What the last evaluation read. */
+/* What the last evaluation read; not to be asked for during one. */
 typedef struct {
     uint64_t weight_bytes; /* matrices, norms, embedding rows, head or screen and exact rows */
     uint64_t kv_bytes;     /* keys and values, once for each token */

@@ -6,7 +6,7 @@
 
 #include "session.h"
 
-/* Evaluate workspace->row[0, n_rows): tokens that are valid, of one session at consecutive positions in ascending order.
+/* Evaluate workspace->row[0, n_rows): valid tokens; those of the same session at consecutive positions in ascending order.
  * Afterwards logits are where rows want them; the tokens that row->sampler may draw of a screened row are in
  * screening[row->seat]. Adds to workspace->reads. */
 void bnc_forward(bnc_workspace *workspace, int64_t n_rows);

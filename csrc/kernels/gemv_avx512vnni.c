@@ -136,7 +136,7 @@ BNC_AVX512VNNI void bnc_arrange_qk256_avx512vnni(const int8_t *q, int64_t n_padd
         }
 }
 
-/* Twelve chains hide the latency; each sum of fours is at most 64. */
+/* Sixteen chains hide the latency; each sum of fours is at most 64. */
 BNC_AVX512VNNI int64_t bnc_int8_peak_avx512vnni(int64_t n_macs) {
     enum { CHAINS = 16, MACS = 64, STEPS = BNC_INT8_PEAK_STEP / (CHAINS * MACS) };
     __m512i codes = _mm512_broadcast_i32x4(_mm_setr_epi8(1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16));
