@@ -145,12 +145,12 @@ class Dequantize(_Conversion):
         return common.ratios(self.dequantize, self.fill, seconds=0.5)
 
 
-# Options of from_file, and the attribute of Model that came with them.
+# Options of from_file.
 WAYS = {
-    "greedy": ({}, "from_file"),
-    "greedy, packed": ({"weights": "packed"}, "packing"),
-    "greedy, proven": ({"head": "proven"}, "head"),
-    "all logits": ({}, "from_file"),
+    "greedy": {},
+    "greedy, packed": {"weights": "packed"},
+    "greedy, proven": {"head": "proven"},
+    "all logits": {},
 }
 
 
@@ -164,11 +164,10 @@ class Decode(_Read):
     skip_params = [("2b-qk256", "greedy, packed")]  # its four values are two bits
 
     def setup(self, model, way):
-        options, attribute = WAYS[way]
-        if not hasattr(common.need("bitnet_core", "Model").Model, attribute):
-            raise NotImplementedError(f"this commit has no Model.{attribute}")
+        if WAYS[way]:  # a commit that has packing has both options
+            common.need("bitnet_core.model", "Packing")
         self.make_read()
-        self.model = opened(model, **options)
+        self.model = opened(model, **WAYS[way])
         self.session = self.model.session(n_ctx=512)
         if way.startswith("greedy"):
             stream = self.session.generate([1], greedy(500))
