@@ -13,19 +13,11 @@
 #define BNC_FIELDS_AVX2_H
 
 #include "base.h"
+#include "fields.h"
 
 #include <immintrin.h>
 
-enum { GROUP = 128, GROUP_BYTES = 32, FIELDS = 4 };
-
-typedef struct {
-    int bias;
-    int first_shift; /* of field 0 */
-    int shift_step;  /* from one field to the next */
-} format;
-
-#define I2_S ((format){1, 6, -2})
-#define QK256 ((format){2, 0, 2})
+enum { GROUP = 128, GROUP_BYTES = 32 };
 
 /* Field k of 32 packed bytes as unsigned operands. Bits that a 16-bit shift drags in from the neighbour are masked off. */
 BNC_AVX2 BNC_INLINE __m256i field(__m256i packed, int k, format f) {

@@ -14,19 +14,11 @@
 #define BNC_FIELDS_AVX512_H
 
 #include "base.h"
+#include "fields.h"
 
 #include <immintrin.h>
 
-enum { BLOCK = 256, BLOCK_BYTES = 64, FIELDS = 4 };
-
-typedef struct {
-    int bias;
-    int first_shift; /* of field 0 */
-    int shift_step;  /* from one field to the next */
-} format;
-
-#define I2_S ((format){1, 6, -2})
-#define QK256 ((format){2, 0, 2})
+enum { BLOCK = 256, BLOCK_BYTES = 64 };
 
 /* Field k of 64 packed bytes as unsigned operands. Bits that a 16-bit shift drags in from the neighbour are masked off. */
 BNC_AVX512VNNI BNC_INLINE __m512i field(__m512i packed, int k, format f) {
