@@ -25,10 +25,10 @@ pytest.importorskip("asv")
 
 from rich.console import Console
 
-from tracking import pair, review, suite, surroundings
+from tracking import pair, report, review, suite, surroundings
 from tracking.errors import TrackingError
 from tracking.review import Options
-from tracking.rounds import Store
+from tracking.rounds import Round, Store
 from tracking.suite import Side
 
 if TYPE_CHECKING:
@@ -139,6 +139,17 @@ class Mem:
         block = bytearray(b"x" * (fake.BYTES * 20))
 """
 
+COUNTS = """
+class Count:
+    version = "1"
+    unit = "instructions"
+    params = ["changed", "unchanged"]
+
+    def track_instructions(self, work):
+        import fake
+        return fake.BYTES if work == "changed" else 1000
+"""
+
 
 class PlainSuite(suite.Suite):
     """Builds a commit by unpacking it."""
@@ -180,6 +191,7 @@ def origin(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "benchmarks").mkdir()
     (root / "benchmarks" / "__init__.py").touch()
     (root / "benchmarks" / "all.py").write_text(BENCHMARKS)
+    (root / "benchmarks" / "instructions.py").write_text(COUNTS)
     commit_library(root, seconds=1.0, size=1000000, head=0)
     commit_library(root, seconds=1.2, size=1020000, head=1)
     return root
@@ -232,6 +244,8 @@ def test_a_review_finds_what_is_there(root: Path) -> None:
         "all.Bad.track_hangs": "failed",
         "all.Bad.track_nothing": "failed",
         "all.Skipped.track_skipped": "skipped",
+        "instructions.Count.track_instructions('changed')": "worse",
+        "instructions.Count.track_instructions('unchanged')": "same",
     }
     assert found.status == 1
     rows = {row.benchmark: row for row in found.rows}
@@ -264,6 +278,23 @@ def test_a_review_finds_what_is_there(root: Path) -> None:
     assert re.search(r"\| \+ +\|.*1\.20 +\| all\.Times\.track_time\('slow'\)", compared)
     assert re.search(r"\| ! +\|.*failed.*all\.Bad\.track_raises", compared) or "track_raises" in compared
     assert not list(results.glob(".writing-*"))
+
+
+def test_what_changed_is_held_against_counts_that_nobody_asked_for(root: Path) -> None:
+    found, _ = run(root, bench="Times")
+    slow = next(row for row in found.rows if row.word == "worse")
+    assert slow.moved == ["instructions.Count.track_instructions('changed') +2.0 %"]
+    assert {row.benchmark.partition(".")[0] for row in found.rows} == {"all"}, "counts have no verdict of their own"
+    found, _ = run(root, bench="Cached")
+    assert found.count("worse") == 0
+    rounds = [folder / "rounds.jsonl" for folder in (root / ".asv" / "review").glob("*-*")]
+    assert sum("instructions.Count" in path.read_text() for path in rounds) == 1, "counted without a reason"
+
+
+def test_counts_that_are_the_same_say_so() -> None:
+    row = report.Row("all.Times.track_time", "seconds", "worse", 1.2)
+    review.add_counts([row], [Round("instructions.Count", low={"base": 1000.0, "head": 1001.0})])
+    assert row.moved == ["instructions: none (hot paths counted: 1)"]
 
 
 def test_what_is_decided_is_not_measured_again(root: Path) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import errno
 import hashlib
+import math
 import os
 import platform
 import re
@@ -37,9 +38,12 @@ if TYPE_CHECKING:
     from tracking.rounds import Round
     from tracking.suite import Case, Side
 
+CHANGED = {verdict.WORSE, verdict.BETTER}
 PLACE = Path(".asv") / "review"
 # Another project's speed does not change with our commits, and its reader takes seconds a sample.
 DEFAULT_BENCH = "^(?!peers\\.)(?!.*'gguf')"
+# What a time that changed is held against, when it was not asked for: counts, so one round of them is enough.
+COUNTS = r"^instructions\."
 MODELS = ("tiny", "2b", "2b-qk256", "given")
 
 
@@ -154,10 +158,11 @@ class Review:
         with surroundings(self.root):
             suite = Suite(self.root)
             sides = self.build(suite)
-            cases = suite.discover(self.head, self.options.bench)
+            cases, counts = suite.discover(self.head, self.options.bench, COUNTS)
             store = self.open_store(suite)
             self.measure(suite, sides, cases, store)
-            found = self.conclude(cases, store, sides)
+            self.count(suite, sides, cases, counts, store)
+            found = self.conclude(cases, counts, store, sides)
             report.save(found, self.folder)
             if self.options.keep_results:
                 self.save_results(suite, store)
@@ -267,9 +272,27 @@ class Review:
         verdicts = self.verdicts(cases, store)
         return sum(case.full not in verdicts or verdicts[case.full].decided for case in cases)
 
+    def count(
+        self, suite: Suite, sides: tuple[Side, Side], cases: list[Case], counts: list[Case], store: Store
+    ) -> None:
+        """When a time changed: what both sides count, once each, since a count says whether it is the code's own."""
+        verdicts = self.verdicts(cases, store)
+        changed = any(
+            case.unit not in verdict.COUNTED and verdicts[case.full].word in CHANGED
+            for case in cases
+            if case.full in verdicts
+        )
+        wanted = [case for case in counts if case.full not in store.by_benchmark]
+        if not changed or not wanted:
+            return
+        with self.console.status("") as status, Pair(suite, sides, self.folder) as pair:
+            for i, case in enumerate(wanted):
+                status.update(f"review: what else moved: {case.full}, {len(wanted) - i} left")
+                store.add(pair.round(case, "base"))
+
     # ---- the outcome ----
 
-    def conclude(self, cases: list[Case], store: Store, sides: tuple[Side, Side]) -> Report:
+    def conclude(self, cases: list[Case], counts: list[Case], store: Store, sides: tuple[Side, Side]) -> Report:
         """The report."""
         rounds = store.by_benchmark
         verdicts = self.verdicts(cases, store)
@@ -282,7 +305,7 @@ class Review:
             )
             for case in cases
         ]
-        add_counts(rows)
+        add_counts(rows, [found for case in counts for found in rounds.get(case.full, []) if found.measured])
         base, head = (describe(side) for side in sides)
         spent = store.seconds / 60
         return report.Report(base, head, self.machine.as_dict(), models_of(rows), self.notes, spent, rows)
@@ -306,12 +329,21 @@ def describe(side: Side) -> dict[str, str]:
     }
 
 
-def add_counts(rows: Sequence[report.Row]) -> None:
+def add_counts(rows: Sequence[report.Row], counted: Sequence[Round]) -> None:
     """To each time that changed, what changed among bytes and instructions."""
-    counts = [row for row in rows if row.unit in verdict.COUNTED and row.word in {verdict.WORSE, verdict.BETTER}]
+    moved = [
+        f"{row.benchmark} {report.percent(row.ratio or 1.0)}"
+        for row in rows
+        if row.unit in verdict.COUNTED and row.word in CHANGED
+    ]
+    least = verdict.LIMITS["instructions"].least
+    ratios = {found.full: math.exp(verdict.log_ratio(found)) for found in counted}
+    moved += [f"{name} {report.percent(ratio)}" for name, ratio in ratios.items() if abs(ratio - 1) > least]
+    if ratios and not moved:
+        moved = [f"instructions: none (hot paths counted: {len(ratios)})"]
     for row in rows:
-        if row.unit not in verdict.COUNTED and row.word in {verdict.WORSE, verdict.BETTER}:
-            row.moved += [f"{found.benchmark} {report.percent(found.ratio or 1.0)}" for found in counts]
+        if row.unit not in verdict.COUNTED and row.word in CHANGED:
+            row.moved += moved
 
 
 def models_of(rows: Sequence[report.Row]) -> list[str]:

@@ -113,20 +113,21 @@ class Suite:
             (site / ".complete").touch()
         return Side(label, commit, site, Path(self.env.find_executable("python")))
 
-    def discover(self, commit: Commit, pattern: str) -> list[Case]:
-        """The benchmarks that a regular expression selects, as the working tree has them."""
+    def discover(self, commit: Commit, pattern: str, also: str = "") -> tuple[list[Case], list[Case]]:
+        """The benchmarks of the working tree that a regular expression selects, and the others that `also` does."""
         try:
             re.compile(pattern)
         except re.error as error:
             raise TrackingError(f"{pattern!r} is no regular expression: {error}") from None
         with quiet(), failing("the benchmarks could not be imported; `make check-bench` says more"):
             self.benchmarks = Benchmarks.discover(
-                self.conf, self.repo, [self.env], [commit.hash], regex=[pattern] if pattern else None
+                self.conf, self.repo, [self.env], [commit.hash], regex=[pattern, also or pattern]
             )
         cases = list(self._cases())
-        if not cases:
+        selected = [case for case in cases if re.search(pattern, case.full)]
+        if not selected:
             raise TrackingError(f"no benchmark matches {pattern!r}")
-        return cases
+        return selected, [case for case in cases if case not in selected]
 
     def _cases(self) -> Iterator[Case]:
         for name, found in sorted(self.benchmarks.items()):
