@@ -53,12 +53,13 @@ test-isa: ## run the test suite once for each instruction set level this machine
 		echo "== BITNET_ISA=$$isa"; BITNET_ISA=$$isa $(PY) -m pytest $(ARGS) || exit 1; \
 	done
 
-lint: ## ruff, mypy, clang-format, and the C sources without a warning from gcc and clang
+lint: ## ruff, mypy, clang-format, the C sources without a warning from gcc and clang, actionlint, shellcheck
 	@$(BOOTSTRAP) lint
 	$(PY) -m ruff check
 	$(PY) -m ruff format --check
 	$(PY) -m mypy
 	$(CLANG_FORMAT) --dry-run -Werror $(C_FILES)
+	@scripts/ci/lint
 	@for cc in gcc clang; do \
 		command -v $$cc >/dev/null || { echo "lint: no $$cc here, so its warnings were not looked for"; continue; }; \
 		echo "$$cc $(C_STRICT)"; \
