@@ -592,7 +592,7 @@ def test_the_first_comment_is_written_and_later_ones_replace_it(github: GitHub, 
     done = run_comment(github, tmp_path, run_attempt=2)
     assert (done.returncode, done.stdout) == (0, "brought the comment on pull request 7 up to date\n")
     (written,) = github.comments
-    assert "nothing is worse" in written["body"]
+    assert "nothing was found to be worse" in written["body"]
     assert "attempt 2" in written["body"]
     assert "1 worse" not in written["body"]
     assert github.written == [("POST", "issues/7/comments"), ("PATCH", "issues/comments/90")]

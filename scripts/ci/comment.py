@@ -26,7 +26,7 @@ ARTIFACT = "review"
 MARKER = "<!-- bitnet-core: review -->"  # by which the comment is found again; no text of a stranger can hold it
 AUTHOR = "github-actions[bot]"
 HEADINGS = {
-    0: "Benchmarks: nothing is worse",
+    0: "Benchmarks: nothing was found to be worse",
     1: "Benchmarks: something is worse",
     2: "Benchmarks: could not be measured, or not all of it",
 }

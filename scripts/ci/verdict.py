@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 WORDS = {
-    0: ("notice", "nothing is worse"),
+    0: ("notice", "nothing was found to be worse"),
     1: ("error", "something is worse"),
     2: ("error", "could not be measured, or not all of it"),
 }
