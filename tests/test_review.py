@@ -430,16 +430,16 @@ def test_a_commit_that_does_not_build_shows_the_end_of_the_log(root: Path, monke
 
 
 def test_a_second_review_says_that_there_is_a_first(root: Path) -> None:
-    place = root / ".asv" / "review"
-    place.mkdir(parents=True)
+    place = root / ".asv"
+    place.mkdir()
     with (place / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         lock.write("4711")
         lock.flush()
         status, said = command(root)
     assert status == 2
-    assert said.splitlines()[-1] == "review: another review runs here (process 4711)"
-    with surroundings.locked(place / "lock"):
+    assert said.splitlines()[-1] == "review: another measurement runs in this checkout (process 4711): wait for its end"
+    with surroundings.locked(root):
         assert (place / "lock").read_text() == str(os.getpid())
 
 

@@ -7,8 +7,12 @@ import subprocess
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tracking.errors import TrackingError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 # A scratch commit is the same commit each time it is made, so that a build of it is found again.
 SCRATCH = {
@@ -35,11 +39,13 @@ class Commit:
         return self.hash[:8]
 
 
-def git(root: Path, *args: str, env: dict[str, str] | None = None) -> str:
-    """What git says; its own words are the error."""
+def git(root: Path, *args: str, env: dict[str, str] | None = None, given: str | None = None) -> str:
+    """What git says, of what it is given on its standard input; its own words are the error."""
     full = None if env is None else os.environ | env
     try:
-        done = subprocess.run(["git", *args], cwd=root, env=full, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            ["git", *args], cwd=root, env=full, input=given, capture_output=True, text=True, check=False
+        )
     except FileNotFoundError:
         raise TrackingError("no git found") from None
     if done.returncode:
@@ -76,6 +82,40 @@ def parent(root: Path, commit: Commit) -> Commit:
                 "and `git fetch --unshallow` brings the rest"
             ) from None
         raise TrackingError(f"{commit.name} has no parent: name what to compare it with, BASE=<revision>") from None
+
+
+def several(root: Path, words: Sequence[str]) -> list[Commit]:
+    """The commits that words name, oldest first, each once.
+
+    A word is a revision, a range `a..b` along first parents, or ALL: the first parents of HEAD to the very first.
+    """
+    names: dict[str, str] = {}
+    for word in words:
+        for found in _expanded(root, word):
+            names.setdefault(found, word)
+    if not names:
+        raise TrackingError(f"no commit in {' '.join(words)}: the range is empty")
+    # Of all their ancestors, since git sorts what it walks.
+    listed = git(root, "log", "--topo-order", "--reverse", "--format=%H %s", "--stdin", given="\n".join(names))
+    pairs = (line.split(" ", 1) for line in listed.split("\n"))
+    return [Commit(found, subject, names[found]) for found, subject in pairs if found in names]
+
+
+def _expanded(root: Path, word: str) -> list[str]:
+    low, dots, high = word.partition("..")
+    if high.startswith("."):
+        raise TrackingError(f"{word!r} is no range of a history; write {low}..{high[1:]}")
+    if dots:
+        begin, end = find(root, low or "HEAD"), find(root, high or "HEAD")
+        return git(root, "rev-list", "--first-parent", end.hash, f"^{begin.hash}").split()
+    if word == "ALL":
+        head = find(root, "HEAD")
+        if is_shallow(root):
+            raise TrackingError(
+                "this clone is shallow and has not ALL commits; `git fetch --unshallow` brings the rest"
+            )
+        return git(root, "rev-list", "--first-parent", head.hash).split()
+    return [find(root, word.removesuffix("^!")).hash]  # asv's users write HEAD^!
 
 
 def is_repository(root: Path) -> bool:

@@ -22,17 +22,19 @@ class Progress:
     ----------
     console : rich.console.Console
         Where it shows.
-    seconds : float
-        The whole time.
+    name : str
+        Of the command, which begins a line.
+    total : float
+        What a full bar means.
     """
 
-    def __init__(self, console: Console, seconds: float) -> None:
+    def __init__(self, console: Console, name: str, total: float) -> None:
         self.console = console
-        self.seconds = seconds
+        self.name = name
         self.last = -EVERY
         columns = (BarColumn(20), TextColumn("{task.fields[state]}"), TextColumn("{task.description}", style="dim"))
         self.bar = Bar(*columns, console=console, transient=True) if console.is_terminal else None
-        self.task = self.bar.add_task("", total=seconds, state="") if self.bar else None
+        self.task = self.bar.add_task("", total=total, state="") if self.bar else None
 
     def __enter__(self) -> Self:
         if self.bar:
@@ -43,15 +45,16 @@ class Progress:
         if self.bar:
             self.bar.stop()
 
-    def show(self, text: str, done: int, total: int, left: float) -> None:
-        """What is being done, how much is done, and the seconds left."""
-        state = f"{done} of {total} decided, {_clock(left)} left"
+    def show(self, text: str, state: str, completed: float) -> None:
+        """What is being done, how far it is in words, and of the total."""
         if self.bar and self.task is not None:
-            self.bar.update(self.task, completed=self.seconds - left, state=state, description=text)
+            self.bar.update(self.task, completed=completed, state=state, description=text)
         elif time.monotonic() - self.last >= EVERY:
             self.last = time.monotonic()
-            self.console.print(f"review: {state} ({text})", markup=False)
+            self.console.print(f"{self.name}: {state} ({text})", markup=False)
 
 
-def _clock(seconds: float) -> str:
-    return f"{max(0, int(seconds)) // 60}:{max(0, int(seconds)) % 60:02}"
+def clock(seconds: float) -> str:
+    """Minutes and seconds, or hours and minutes."""
+    whole = max(0, int(seconds))
+    return f"{whole // 60}:{whole % 60:02}" if whole < 3600 else f"{whole // 3600} h {whole % 3600 // 60:02} min"

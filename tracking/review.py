@@ -8,7 +8,6 @@ until the budget is used. Run again, it goes on where it was.
 from __future__ import annotations
 
 import argparse
-import errno
 import hashlib
 import math
 import os
@@ -23,12 +22,13 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from tracking import commits, machine, report, results, verdict
+from tracking.command import perform
 from tracking.errors import TrackingError
 from tracking.pair import Pair
-from tracking.progress import Progress
+from tracking.progress import Progress, clock
 from tracking.rounds import Store
 from tracking.suite import Suite
-from tracking.surroundings import IGNORED, ended_gently, locked, surroundings
+from tracking.surroundings import IGNORED, locked, surroundings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -65,23 +65,8 @@ def main(argv: list[str]) -> int:
     """Parse, review, and end with the report's status; what a person can mend is one line and status 2."""
     options = parse(argv)
     console = Console(highlight=False, soft_wrap=True)
-    try:
-        with ended_gently():
-            found = review(Path.cwd(), options, console)
-    except KeyboardInterrupt:
-        console.print("review: interrupted; its rounds are kept, and the same command goes on with them")
-        return report.EXIT_UNMEASURED
-    except TrackingError as error:
-        if error.details:
-            console.print(error.details, markup=False, style="dim")
-        console.print(f"review: {error}", markup=False, style="red")
-        return report.EXIT_UNMEASURED
-    except OSError as error:
-        if error.errno not in {errno.ENOSPC, errno.EDQUOT, errno.EROFS}:
-            raise
-        console.print(f"review: {error.strerror}: {error.filename or PLACE}; what was measured is kept", style="red")
-        return report.EXIT_UNMEASURED
-    return found.status
+    kept = "its rounds are kept, and the same command goes on with them"
+    return perform("review", console, lambda: review(Path.cwd(), options, console).status, kept=kept)
 
 
 def parse(argv: list[str]) -> Options:
@@ -119,7 +104,7 @@ def review(root: Path, options: Options, console: Console) -> Report:
         raise TrackingError(f"{base.name} and {head.name} are the same commit, {head.short}: nothing to compare")
     folder = root / PLACE / folder_name(base, head, options)
     folder.mkdir(parents=True, exist_ok=True)
-    with locked(root / PLACE / "lock"):
+    with locked(root):
         return Review(root, folder, base=base, head=head, options=options, console=console).run()
 
 
@@ -224,7 +209,9 @@ class Review:
             self.say(f"the budget of {self.options.budget:g} minutes is used; a larger BUDGET goes on")
             return
         watch = machine.Steal()
-        with Progress(self.console, 60 * self.options.budget) as progress, Pair(suite, sides, self.folder) as pair:
+        seconds = 60 * self.options.budget
+        progress = Progress(self.console, "review", seconds)
+        with progress, Pair(suite, sides, self.folder) as pair:
             n_pass = 0
             while left() > 0 and (wanted := self.wanted(cases, store, left())):
                 n_pass += 1
@@ -233,7 +220,8 @@ class Review:
                 for case in wanted:
                     if left() <= 0:
                         break
-                    progress.show(f"pass {n_pass}: {case.full}", done, len(cases), left())
+                    state = f"{done} of {len(cases)} decided, {clock(left())} left"
+                    progress.show(f"pass {n_pass}: {case.full}", state, seconds - left())
                     n_before = len(store.by_benchmark.get(case.full, []))
                     store.add(pair.round(case, "head" if n_before % 2 else "base"))
         if watch.percent() > machine.MUCH_STEAL:

@@ -17,6 +17,7 @@ from tracking.errors import TrackingError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+LOCK = Path(".asv") / "lock"
 IGNORED = ("BITNET_ISA", "BITNET_THREADS")  # a series means the machine's best kernels, and names its threads
 
 
@@ -49,20 +50,26 @@ def surroundings(root: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def locked(path: Path) -> Iterator[None]:
+def locked(root: Path) -> Iterator[None]:
     """Alone on this checkout: asv's environment has one user, and two measurements disturb each other.
 
-    The system frees the lock of a process that ends, however it ends.
+    The system frees the lock of a process that ends, however it ends, with those that it handed the lock down to.
     """
+    path = root / LOCK
+    path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+", encoding="ascii") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             file.seek(0)
-            raise TrackingError(f"another review runs here (process {file.read().strip() or 'unknown'})") from None
+            who = file.read().strip() or "unknown"
+            raise TrackingError(
+                f"another measurement runs in this checkout (process {who}): wait for its end"
+            ) from None
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()
+        os.set_inheritable(file.fileno(), True)
         yield
 
 

@@ -23,9 +23,9 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from tracking import commits, report
+from tracking.command import perform
 from tracking.errors import TrackingError
 from tracking.review import PLACE, Options, folder_name, minutes, review
-from tracking.surroundings import ended_gently
 from tracking.verdict import BETTER, SAME, UNKNOWN, WORSE
 
 if TYPE_CHECKING:
@@ -91,24 +91,19 @@ def main(argv: list[str]) -> int:
     """Do the experiments that are not done; 0 when all that were asked for are."""
     options = parse(argv)
     console = Console(highlight=False, soft_wrap=True)
-    root = Path.cwd()
-    try:
-        commit = commits.find(root, options.head)
-        path = root / FILE
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with ended_gently():
-            for experiment in experiments(options):
-                if not options.summary and not done(path, commit, experiment):
-                    console.rule(f"{experiment.kind}, review {experiment.index + 1}")
-                    add(path, carry_out(root, commit, experiment, console))
-    except KeyboardInterrupt:
-        console.print("trust: interrupted; what is done is kept, and the same command goes on")
-        return report.EXIT_UNMEASURED
-    except TrackingError as error:
-        if error.details:
-            console.print(error.details, markup=False, style="dim")
-        console.print(f"trust: {error}", markup=False, style="red")
-        return report.EXIT_UNMEASURED
+    kept = "what is done is kept, and the same command goes on"
+    return perform("trust", console, lambda: trust(Path.cwd(), options, console), kept=kept)
+
+
+def trust(root: Path, options: argparse.Namespace, console: Console) -> int:
+    """The experiments, then the table of all that are done."""
+    commit = commits.find(root, options.head)
+    path = root / FILE
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for experiment in experiments(options):
+        if not options.summary and not done(path, commit, experiment):
+            console.rule(f"{experiment.kind}, review {experiment.index + 1}")
+            add(path, carry_out(root, commit, experiment, console))
     text = summary(read(path), commit)
     report.write_whole(path.with_suffix(".md"), text)
     console.print(text, markup=False)

@@ -1,0 +1,35 @@
+"""What all commands end with: a status, and one line where a person has to do something."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tracking.asv_command import FULL
+from tracking.errors import TrackingError
+from tracking.surroundings import ended_gently
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rich.console import Console
+
+EXIT_UNMEASURED = 2
+
+
+def perform(name: str, console: Console, action: Callable[[], int], *, kept: str) -> int:
+    """Do it and end with its status; what a person can mend is one line and status 2."""
+    try:
+        with ended_gently():
+            return action()
+    except KeyboardInterrupt:
+        console.print(f"{name}: interrupted; {kept}", markup=False)
+    except TrackingError as error:
+        if error.details:
+            console.print(error.details, markup=False, style="dim")
+        console.print(f"{name}: {error}", markup=False, style="red")
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        where = error.filename or "the working folder"
+        console.print(f"{name}: {error.strerror}: {where}; {kept}", markup=False, style="red")
+    return EXIT_UNMEASURED
