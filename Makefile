@@ -2,10 +2,10 @@
 # Python is called by its relative path, since a folder's name may hold a space.
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help bench preview check-bench review trust peers test test-isa lint format clean
+.PHONY: help bench history results-keep results-fetch preview check-bench review trust peers test test-isa lint format clean
 
 # What users write goes through the environment, since it may hold quotes.
-export ONLY MACHINE BASE HEAD BUDGET
+export ONLY MACHINE BASE HEAD BUDGET REVS
 
 PY := .venv/bin/python
 BOOTSTRAP := scripts/bootstrap
@@ -15,14 +15,28 @@ CLANG_FORMAT := $(PY) -c 'import clang_format; clang_format.clang_format()'
 C_STRICT := -std=c11 -O2 -pthread -Wall -Wextra -Werror -Icsrc
 
 help: ## this list
-	@sed -n 's/^\([a-z-]*\):.*## /  make \1 :/p' Makefile | awk -F ' :' '{ printf "%-20s%s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1 :/p' Makefile | awk -F ' :' '{ printf "%-22s%s\n", $$1, $$2 }'
 
 bench: ## measure this commit, publish the dashboard, print the targets (11 minutes; QUICK=1: 2; ONLY=Decode)
 	@$(BOOTSTRAP) bench
 	@$(PY) scripts/bench.py $(if $(filter-out 0,$(QUICK)),--quick) $(if $(ONLY),--only "$$ONLY") $(if $(MACHINE),--machine "$$MACHINE")
 
-preview: ## show the dashboard of the last `make bench` in a browser
+history: ## measure the commits of REVS=main~20..main (or ALL), publish their curves; goes on where it was (BUDGET=hours; QUICK=1; ONLY=Decode)
 	@$(BOOTSTRAP) bench
+	@$(PY) -m tracking history $(if $(REVS),--revs "$$REVS") $(if $(ONLY),--only "$$ONLY") $(if $(BUDGET),--budget "$$BUDGET") \
+		$(if $(MACHINE),--machine "$$MACHINE") $(if $(filter-out 0,$(QUICK)),--quick) $(ARGS)
+
+results-keep: ## commit the results to the branch `results`, off main (PUSH=1: and push it)
+	@$(BOOTSTRAP) bench
+	@$(PY) -m tracking archive keep $(if $(filter-out 0,$(PUSH)),--push)
+
+results-fetch: ## merge the branch `results`, the remote's too, into the results here
+	@$(BOOTSTRAP) bench
+	@$(PY) -m tracking archive fetch
+
+preview: ## show the dashboard of the last `make bench` or `make history` in a browser
+	@$(BOOTSTRAP) bench
+	@test -f .asv/html/index.html || { echo "preview: no dashboard yet; \`make bench\` or \`make history\` makes one"; exit 2; }
 	@$(PY) -m asv preview --browser
 
 check-bench: ## try every benchmark of the tiny model once, saving nothing; fails when one of them does

@@ -35,7 +35,9 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="No space left"):
         whole(str(path), "second", fail=True)
     assert path.read_text() == "first"
-    whole(str(path), "third")
+    with path.open() as reader:
+        whole(str(path), "third")
+        assert reader.read() == "first"  # who reads it meanwhile has the old one, whole
     assert path.read_text() == "third"
     assert list(tmp_path.iterdir()) == [path]
 

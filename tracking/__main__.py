@@ -7,6 +7,8 @@ import sys
 
 COMMANDS = {
     "review": "compare two commits: worse, better, same or cannot tell, for each benchmark",
+    "history": "measure a range of commits, and publish their curves",
+    "archive": "keep results on a branch of their own, and fetch what others kept there",
     "trust": "how far a review can be trusted: commits without a difference, and planted ones",
 }
 

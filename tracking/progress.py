@@ -33,7 +33,7 @@ class Progress:
         self.name = name
         self.last = -EVERY
         columns = (BarColumn(20), TextColumn("{task.fields[state]}"), TextColumn("{task.description}", style="dim"))
-        self.bar = Bar(*columns, console=console, transient=True) if console.is_terminal else None
+        self.bar = Bar(*columns, console=console, transient=True, refresh_per_second=2) if console.is_terminal else None
         self.task = self.bar.add_task("", total=total, state="") if self.bar else None
 
     def __enter__(self) -> Self:

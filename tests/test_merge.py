@@ -1,0 +1,185 @@
+"""Merging trees of made-up results."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import pytest
+
+from tracking import merge
+
+NAN = math.nan
+COLUMNS = ["result", "params", "version", "started_at", "duration", "stats_ci_99_a", "samples"]
+
+
+def row(values: Any, started: int = 1, version: str = "1", params: Any = (), **columns: Any) -> dict[str, Any]:
+    return {
+        "result": values,
+        "params": [list(p) for p in params],
+        "version": version,
+        "started_at": started,
+        "duration": 2.0,
+        **columns,
+    }
+
+
+def result(rows: dict[str, dict[str, Any]], **identity: Any) -> bytes:
+    found = {
+        "commit_hash": "a" * 40,
+        "env_name": "env",
+        "params": {"machine": "m", "ram": "8GB"},
+        "python": "3.11",
+        "requirements": {},
+        "env_vars": {},
+        "date": 1,
+        "version": 2,
+        "result_columns": COLUMNS,
+        "results": {name: [one.get(column) for column in COLUMNS] for name, one in rows.items()},
+        "durations": {"<build>": 1.0},
+        **identity,
+    }
+    return json.dumps(found).encode()
+
+
+def rows_of(data: bytes) -> dict[str, dict[str, Any]]:
+    found = json.loads(data)
+    return {name: dict(zip(found["result_columns"], one, strict=False)) for name, one in found["results"].items()}
+
+
+def merged(base: dict[str, bytes], added: dict[str, bytes], **options: Any) -> dict[str, bytes]:
+    tree, problems = merge.trees(base, added, **options)
+    assert problems == []
+    return tree
+
+
+def test_files_of_one_side_are_kept() -> None:
+    base, added = {"m/a-env.json": result({})}, {"m/b-env.json": result({}), "n/machine.json": b"{}"}
+    assert merged(base, added) == base | added
+    assert merged(base, {}) == base
+    assert merged({}, added) == added
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_of_one_benchmark_the_newer_row_wins(swapped: bool) -> None:
+    old = {"m/a.json": result({"f.A": row([1.0], 10), "f.Old": row([5.0], 99)})}
+    new = {"m/a.json": result({"f.A": row([2.0], 20), "f.New": row([6.0], 1)})}
+    tree = merged(new, old) if swapped else merged(old, new)
+    found = rows_of(tree["m/a.json"])
+    assert {name: one["result"] for name, one in found.items()} == {"f.A": [2.0], "f.Old": [5.0], "f.New": [6.0]}
+    assert found["f.A"]["started_at"] == 20
+
+
+def test_combinations_that_the_newer_lacks_are_the_older_ones() -> None:
+    params = [["'tiny'", "'2b'", "'given'"]]
+    old = row([1.0, 2.0, NAN], 10, params=params, samples=[[1.0], [2.0], None], stats_ci_99_a=[0.9, 1.9, None])
+    new = row([1.5, NAN, None], 20, params=params, samples=[[1.5], None, None])
+    found = rows_of(merged({"m/a.json": result({"f.A": old})}, {"m/a.json": result({"f.A": new})})["m/a.json"])["f.A"]
+    assert found["result"] == [1.5, 2.0, None]  # null failed, which is newer
+    assert found["samples"] == [[1.5], [2.0], None]
+    assert found["stats_ci_99_a"] == [None, 1.9, None]
+    assert found["started_at"] == 20
+
+
+def test_rows_of_another_version_or_other_parameters_are_not_mixed() -> None:
+    params = [["'tiny'", "'2b'"]]
+    old = row([1.0, 2.0], 10, params=params)
+    for new in (row([1.5, NAN], 20, "2", params=params), row([1.5, NAN], 20, params=[["'tiny'", "'7b'"]])):
+        tree = merged({"m/a.json": result({"f.A": old})}, {"m/a.json": result({"f.A": new})})
+        first, second = rows_of(tree["m/a.json"])["f.A"]["result"]
+        assert first == 1.5
+        assert math.isnan(second)
+
+
+def test_what_does_not_change_keeps_its_bytes_and_merging_twice_is_merging_once() -> None:
+    old = {"m/a.json": result({"f.B": row([1.0], 10), "f.A": row([NAN], 10)}), "benchmarks.json": b'{"f.A": {}}'}
+    new = {"m/a.json": result({"f.B": row([2.0], 20)}), "benchmarks.json": b'{ "f.A":{}}'}
+    once = merged(old, new)
+    assert merged(once, new) == once
+    assert merged(once, old) == once
+    assert once["benchmarks.json"] == old["benchmarks.json"]
+
+
+def test_asv_reads_what_was_merged(tmp_path: Any) -> None:
+    results = pytest.importorskip("asv.results")
+    old = row([1.0, 2.0], 10, params=[["'tiny'", "'2b'"]], samples=[[1.0], [2.0]], stats_ci_99_a=[1.0, 2.0])
+    new = row([1.5, NAN], 20, params=[["'tiny'", "'2b'"]], samples=[[1.5], None], stats_ci_99_a=[1.5, None])
+    path = tmp_path / "m" / "a-env.json"
+    path.parent.mkdir()
+    path.write_bytes(merged({"m/a.json": result({"f.A": old})}, {"m/a.json": result({"f.A": new})})["m/a.json"])
+    found = results.Results.load(str(path), machine_name="m")
+    assert found.get_result_value("f.A", [["'tiny'", "'2b'"]]) == [1.5, 2.0]
+    assert found.get_result_samples("f.A", [["'tiny'", "'2b'"]]) == [[1.5], [2.0]]
+
+
+@pytest.mark.parametrize("key", ["commit_hash", "params"])
+def test_files_of_different_things_are_named_and_left_alone(key: str) -> None:
+    base, added = {"m/a.json": result({"f.A": row([1.0])})}, {"m/a.json": result({"f.A": row([2.0], 9)}, **{key: "x"})}
+    tree, problems = merge.trees(base, added)
+    assert tree == base
+    assert [text.startswith(f"m/a.json has another {key} on the other side") for text in problems] == [True]
+
+
+def test_nothing_of_a_machine_that_is_another_one_is_merged() -> None:
+    base = {"m/machine.json": b'{"ram": "8GB"}', "m/a.json": result({}), "n/a.json": result({})}
+    added = {"m/machine.json": b'{"ram": "9GB"}', "m/b.json": result({}), "n/b.json": result({})}
+    tree, problems = merge.trees(base, added)
+    assert tree == base | {"n/b.json": added["n/b.json"]}
+    assert len(problems) == 1
+    assert problems[0].startswith("m/machine.json describes another machine")
+    same = added | {"m/machine.json": b'{ "ram":"8GB" }'}
+    assert "m/b.json" in merged(base, same)
+
+
+def test_the_higher_version_of_a_benchmark_describes_it() -> None:
+    ours = {"version": 2, "f.A": {"version": "9"}, "f.B": {"version": "1", "unit": "s"}, "f.C": {"version": "2"}}
+    theirs = {"version": 2, "f.A": {"version": "10"}, "f.B": {"version": "1", "unit": "B"}, "f.D": {"version": "1"}}
+    expected = {
+        "version": 2,
+        "f.A": theirs["f.A"],
+        "f.B": ours["f.B"],
+        "f.C": ours["f.C"],
+        "f.D": theirs["f.D"],
+    }
+    assert merge.benchmarks(ours, theirs) == expected
+    here, there = ({"benchmarks.json": json.dumps(one).encode()} for one in (ours, theirs))
+    for tree in (merged(here, there), merged(there, here, prefer_added=True)):
+        assert json.loads(tree["benchmarks.json"]) == expected
+
+
+def test_other_files_are_those_of_the_side_that_is_preferred() -> None:
+    base, added = {"m/provenance/a.json": b"{}", "README": b"a"}, {"m/provenance/a.json": b"[1]", "README": b"b"}
+    assert merged(base, added) == base
+    assert merged(base, added, prefer_added=True) == added
+
+
+def test_what_asv_would_leave_out_is_counted() -> None:
+    known = {"version": 2, "f.A": {"version": "2"}, "f.B": {"version": "1"}}
+    tree = {
+        "benchmarks.json": json.dumps(known).encode(),
+        "m/a.json": result({"f.A": row([1.0], version="1"), "f.B": row([1.0]), "f.Gone": row([1.0])}),
+        "m/b.json": result({"f.A": row([1.0], version="1")}),
+        "m/c.json": result({"f.A": row([1.0], version="2")}),
+    }
+    assert merge.left_out(tree) == {"f.A": 2}
+
+
+@pytest.mark.parametrize(
+    ("path", "data", "wrong"),
+    [
+        ("m/a.json", result({"f.A": row([1.0])})[:-9], "is damaged (Unterminated string"),
+        ("m/a.json", b"", "is damaged (Expecting value"),
+        ("m/a.json", b"[]", "is damaged (no JSON object)"),
+        ("m/a.json", b"{}", "is damaged (no asv results: KeyError('result_columns'))"),
+        ("m/a.json", b'{"result_columns": [], "results": 3}', "is damaged (no asv results"),
+        ("benchmarks.json", b"{", "is damaged"),
+        ("m/a.json", result({"f.A": row([1.0])}), ""),
+        ("m/machine.json", b"{}", ""),
+        ("README", b"{", ""),
+    ],
+)
+def test_damage_is_named(path: str, data: bytes, wrong: str) -> None:
+    found = merge.damage(path, data)
+    assert found.startswith(wrong)
+    assert bool(found) == bool(wrong)

@@ -1,0 +1,438 @@
+"""`python -m tracking history`: measure many commits, so that the dashboard has curves.
+
+asv builds and measures one commit at a time, a file of benchmarks after the other, since it writes results when it
+ends: an interruption loses one file's benchmarks of one commit, and the same command goes on behind them. The newest
+and the oldest commit come first, then always the middle of the widest gap: the curve is useful early. What is measured
+of a commit, benchmark and version is not measured again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import math
+import os
+import platform
+import re
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from asv.util import UserError
+from rich.console import Console
+
+from tracking import asv_run, commits, machine, models, report, results
+from tracking.command import EXIT_UNMEASURED, perform
+from tracking.errors import TrackingError
+from tracking.progress import Progress, clock
+from tracking.suite import Suite
+from tracking.surroundings import IGNORED, locked, surroundings
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tracking.commits import Commit
+    from tracking.suite import Case
+
+PLACE = Path(".asv") / "history"
+BUILT = ("csrc", "bitnet_core", "setup.py", "pyproject.toml")  # what a build is made of
+MEASURED, FAILED, SKIPPED, OPEN = "measured", "failed", "skipped", "open"
+NO_BUILD = "does not build"
+MOST_NAMED = 10
+EXAMPLE = "example: python -m tracking history --revs main~20..main --only 'Gemv|Decode' --quick"
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a history is asked for."""
+
+    revs: tuple[str, ...]
+    only: str = ""
+    machine: str = ""
+    budget: float = math.inf  # hours of this run
+    quick: bool = False
+    all: bool = False  # also commits that build the same
+    retry: bool = False  # also what failed, or was skipped
+
+
+def main(argv: list[str]) -> int:
+    """Parse and measure; 0 when each commit that builds has a result of each benchmark it can run."""
+    options = parse(argv)
+    console = Console(highlight=False, soft_wrap=True)
+    kept = "what was measured is kept, and the same command goes on"
+    return perform("history", console, lambda: history(Path.cwd(), options, console), kept=kept)
+
+
+def parse(argv: list[str]) -> Options:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tracking history", description="Measure a range of commits.", epilog=EXAMPLE
+    )
+    add = parser.add_argument
+    add("--revs", nargs="+", required=True, help="ranges (main~20..main, along first parents), revisions, or ALL")
+    add("--only", default="", help="a regular expression on file.Class.method('parameter', 1)")
+    add("--machine", default="", help="asv's name for this machine")
+    add("--budget", type=hours, default=math.inf, help="hours after which no further benchmarks are begun")
+    add("--quick", action="store_true", help="the tiny preset alone, with half the samples")
+    add("--all", action="store_true", help="measure commits too that build the same as the one before them")
+    add("--retry", action="store_true", help="measure again what failed, or could not run")
+    found = parser.parse_args(argv)
+    words = tuple(itertools.chain.from_iterable(text.split() for text in found.revs))
+    return Options(**vars(found) | {"revs": words})
+
+
+def hours(text: str) -> float:
+    """A number of hours that something can be measured in."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 < value < 1000:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of hours above 0")
+    return value
+
+
+def history(root: Path, options: Options, console: Console) -> int:
+    """Measure what is missing, publish, and say what was found."""
+    if not (root / "asv.conf.json").is_file():
+        raise TrackingError(f"no asv.conf.json in {root}: run this at the top of the repository")
+    try:
+        re.compile(options.only)
+    except re.error as error:
+        raise TrackingError(f"{options.only!r} is no regular expression: {error}") from None
+    chosen = commits.several(root, options.revs)
+    with locked(root), surroundings(root):
+        return History(root, chosen, options, console).run()
+
+
+# ---- which commits, in which order ----
+
+
+def different(root: Path, chosen: Sequence[Commit]) -> list[Commit]:
+    """The commits that do not build the same as the one before them."""
+    found, before = [], None
+    for commit in chosen:
+        inputs = commits.git(root, "ls-tree", commit.hash, "--", *BUILT)
+        if inputs != before:
+            found.append(commit)
+        before = inputs
+    return found
+
+
+def bisected(chosen: Sequence[Commit]) -> list[Commit]:
+    """The last, the first, then the middle of each gap, the widest gaps first."""
+    if not chosen:
+        return []
+    last = len(chosen) - 1
+    order, gaps = [last, 0] if last else [0], [(0, last)]
+    while gaps:
+        gaps.sort(key=lambda gap: gap[0] - gap[1])
+        low, high = gaps.pop(0)
+        if high - low > 1:
+            middle = (low + high) // 2
+            order.append(middle)
+            gaps += [(low, middle), (middle, high)]
+    return [chosen[i] for i in order]
+
+
+class History:
+    """One history, in the order of its steps.
+
+    Attributes
+    ----------
+    unbuilt : list of (Commit, str)
+        What could not be measured at all, and why.
+    failed : dict of Commit to list of str
+        Benchmarks that failed.
+    """
+
+    def __init__(self, root: Path, chosen: Sequence[Commit], options: Options, console: Console) -> None:
+        self.root, self.chosen = root, chosen
+        self.options, self.console = options, console
+        self.machine = results.remember_machine(options.machine or platform.node() or "unnamed")
+        self.place = root / PLACE / self.machine
+        self.cases: list[Case] = []  # once discovered
+        self.unbuilt: list[tuple[Commit, str]] = []
+        self.failed: dict[Commit, list[str]] = {}
+        self.seconds: list[float] = []  # of each commit that was measured now
+        self.complete = 0  # commits that had nothing missing
+        self.begin = time.monotonic()
+
+    def say(self, text: str, style: str = "") -> None:
+        """One line, told apart from those of other programs by its beginning."""
+        self.console.print(f"history: {text}", markup=False, style=style or None)
+
+    def run(self) -> int:
+        """All of it."""
+        wanted = self.choose()
+        self.look()
+        self.model, name = models.choose(self.console, quick=self.options.quick)
+        self.say(f"model: {self.model} ({models.KINDS[name]})")
+        if name == "given":
+            os.environ["BITNET_GGUF"] = str(self.model)
+        self.pattern = models.select(name, self.options.only)
+        self.suite = Suite(self.root)
+        with self.console.status("history: making the benchmark environment, once"):
+            self.suite.prepare()
+        done = self.measure(wanted)
+        if self.cases:
+            self.publish()
+        return self.conclude(wanted, done)
+
+    def choose(self) -> list[Commit]:
+        """The commits to measure, in their order; the rest is named."""
+        wanted = list(self.chosen) if self.options.all else different(self.root, self.chosen)
+        first, last = self.chosen[0], self.chosen[-1]
+        n = len(self.chosen)
+        self.say(f"{n} commits from {first.short} to {last.short}" if n > 1 else f"{last.short} ({last.subject})")
+        same = [commit.short for commit in self.chosen if commit not in wanted]
+        if same:
+            self.say(
+                f"{len(same)} build the same as the one before them and are left out (--all measures them): "
+                + listed(same)
+            )
+        return bisected(wanted)
+
+    def look(self) -> None:
+        """See what may disturb."""
+        changed = commits.changed_files(self.root)
+        if changed:
+            self.say(
+                f"the working tree is dirty ({listed(changed, 3)}): commits are measured, so changes of the library "
+                "are not; changes of the benchmarks are",
+                "yellow",
+            )
+        for name in IGNORED:
+            if os.environ.get(name):
+                self.say(f"{name} is ignored: each benchmark names its level and threads", "yellow")
+        for text in machine.look().warnings:
+            self.say(text, "yellow")
+
+    # ---- measuring ----
+
+    def measure(self, wanted: Sequence[Commit]) -> int:
+        """One commit after the other; how many were looked at before the budget was used."""
+        with Progress(self.console, "history", len(wanted)) as progress:
+            for done, commit in enumerate(wanted):
+                if self.used():
+                    return done
+                begin = time.monotonic()
+                try:
+                    if self.measure_one(commit, done, len(wanted), progress):
+                        self.seconds.append(time.monotonic() - begin)
+                except OutOfTime:
+                    return done
+                except Unmeasured as error:
+                    if asv_run.is_full(self.root):
+                        raise TrackingError(asv_run.no_space(self.root)) from None
+                    self.unbuilt.append((commit, str(error)))
+                    self.say(f"{commit.short} ({commit.subject}): {error}", "red")
+        return len(wanted)
+
+    def used(self) -> bool:
+        """Whether the budget is."""
+        return time.monotonic() - self.begin >= 3600 * self.options.budget
+
+    def measure_one(self, commit: Commit, done: int, total: int, progress: Progress) -> bool:
+        """Build a commit and measure what is missing of it; whether anything was."""
+
+        def show(text: str, part: float = 0.0) -> None:
+            left = f", {clock(self.left(total - done - part))} left" if self.seconds else ""
+            progress.show(f"{commit.short} {commit.subject}: {text}", f"{done} of {total} commits{left}", done + part)
+
+        if not self.cases or self.incomplete(commit):
+            show("building")
+            self.build(commit)
+        groups = self.incomplete(commit)
+        for n, (group, cases) in enumerate(groups.items()):
+            if self.used():
+                raise OutOfTime
+            show(group, n / len(groups))
+            self.measure_group(commit, cases)
+        states = list(self.states(commit).values())
+        failed = [case.full for case, state in zip(self.cases, states, strict=True) if state == FAILED]
+        if failed:
+            self.failed[commit] = failed
+        if groups:
+            # PROVENANCE: save_commit(self.suite, commit, self.machine), of what was measured just now.
+            counts = ", ".join(f"{states.count(s)} {s}" for s in (MEASURED, FAILED, SKIPPED, OPEN) if s in states)
+            self.say(f"{done + 1} of {total}: {commit.short} ({commit.subject}): {counts}")
+        else:
+            self.complete += 1
+        return bool(groups)
+
+    def build(self, commit: Commit) -> None:
+        """Into asv's cache, from which asv installs it, and look what can be measured with it."""
+        with tempfile.TemporaryDirectory(dir=self.place_of(commit).parent) as folder:
+            try:
+                self.suite.build(commit, "history", Path(folder))
+            except TrackingError as error:
+                with self.log_of(commit).open("a", encoding="utf-8") as file:
+                    file.write(error.details + "\n")
+                raise Unmeasured(f"{NO_BUILD}: {asv_run.last_word(error.details or str(error))}") from None
+            self.discover(commit)
+
+    def discover(self, commit: Commit) -> None:
+        """The benchmarks, once; the same to the end, or the curve would mean two things."""
+        if not self.cases:
+            self.cases, _ = self.suite.discover(commit, self.pattern)
+            self.digest = self.suite.digest()
+        elif self.suite.digest() != self.digest:
+            raise TrackingError("the benchmarks were changed while they were measured: run the same command again")
+
+    def measure_group(self, commit: Commit, cases: Sequence[Case]) -> None:
+        """The cases of one file, by asv, which writes them when it ends."""
+        patterns = []
+        for _, same in itertools.groupby(cases, key=lambda case: case.name):
+            patterns.append(f"^(?:{'|'.join(re.escape(case.full) for case in same)})$")
+        args = asv_run.measure_args(commit.hash, patterns, self.machine, quick=self.options.quick)
+        log = self.log_of(commit)
+        begin = log.stat().st_size if log.exists() else 0
+        status = asv_run.run(self.root, args, log=log)
+        if status not in (0, 2):
+            said = log.read_bytes()[begin:].decode("utf-8", "replace")
+            raise Unmeasured(f"asv ended with {status}: {asv_run.last_word(said)}")
+        states = self.states(commit)
+        nothing = {case.full: self.version(case) for case in cases if states[case.full] == OPEN}
+        if nothing:  # asv ran it and had no value: it was skipped
+            path = self.place_of(commit)
+            report.write_whole(path, json.dumps(self.skipped(commit) | nothing, indent=1))
+
+    def left(self, n: float) -> float:
+        """Seconds for so many commits, as long as those before took."""
+        return n * sum(self.seconds) / len(self.seconds)
+
+    # ---- what is measured ----
+
+    def incomplete(self, commit: Commit) -> dict[str, list[Case]]:
+        """What is missing of a commit, by the file of the benchmark."""
+        states = self.states(commit)
+        again = {OPEN, FAILED, SKIPPED} if self.options.retry else {OPEN}
+        missing = [case for case in self.cases if states[case.full] in again]
+        return {name: list(found) for name, found in itertools.groupby(missing, key=lambda case: file_of(case.name))}
+
+    def states(self, commit: Commit) -> dict[str, str]:
+        """Of each case: measured, failed, skipped, or open."""
+        skipped = self.skipped(commit)
+        values = self.values(commit)
+        found = {}
+        for case in self.cases:
+            value = values.get(case.full, math.nan)
+            if value is None:
+                found[case.full] = FAILED
+            elif not math.isnan(value):
+                found[case.full] = MEASURED
+            else:
+                found[case.full] = SKIPPED if skipped.get(case.full) == self.version(case) else OPEN
+        return found
+
+    def values(self, commit: Commit) -> dict[str, float | None]:
+        """What asv's file has of the benchmarks' present versions: null failed, NaN was skipped or never asked for."""
+        try:
+            files = results.load(self.suite.results_dir, self.machine, commit)
+        except (UserError, ValueError) as error:
+            reason = str(error).splitlines()[0]
+            raise Unmeasured(f"its results file is damaged, remove it to measure again: {reason}") from None
+        values: dict[str, float | None] = {}
+        for found in files:
+            if found.commit_hash == commit.hash and found.env_name == self.suite.env.name:
+                present = set(found.get_result_keys(self.suite.benchmarks))
+                for case in self.cases:
+                    if case.name in present:
+                        row = found.get_result_value(case.name, self.suite.benchmarks[case.name]["params"])
+                        values[case.full] = row[case.index or 0]
+        return values
+
+    def skipped(self, commit: Commit) -> dict[str, str]:
+        """What had no value when it was tried, with its version: asv's files do not tell it from what was not tried."""
+        try:
+            found: dict[str, str] = json.loads(self.place_of(commit).read_text(encoding="utf-8"))
+        except (FileNotFoundError, ValueError):
+            return {}  # a file that a cut of power damaged is worth one more try
+        return found
+
+    def version(self, case: Case) -> str:
+        """Of the benchmark as it is now."""
+        return str(self.suite.benchmarks[case.name]["version"])
+
+    def place_of(self, commit: Commit) -> Path:
+        """The file for what was skipped."""
+        self.place.mkdir(parents=True, exist_ok=True)
+        return self.place / f"{commit.short}.json"
+
+    def log_of(self, commit: Commit) -> Path:
+        """All that asv said of a commit."""
+        return self.place_of(commit).with_suffix(".log")
+
+    # ---- the outcome ----
+
+    def publish(self) -> None:
+        """The dashboard, and what it says of these commits."""
+        log = self.place / "publish.log"
+        log.unlink(missing_ok=True)
+        with self.console.status("history: publishing the dashboard"):
+            status = asv_run.run(self.root, ["publish", "--no-pull"], log=log)
+        if status:
+            raise TrackingError(
+                "the dashboard could not be published; what was measured is kept", log.read_text(encoding="utf-8")
+            )
+        found = regressions(self.root / self.suite.conf.html_dir, self.chosen)
+        for line in found[:MOST_NAMED]:
+            self.say(f"slower: {line}", "yellow")
+        if len(found) > MOST_NAMED:
+            self.say(f"and {len(found) - MOST_NAMED} more are slower", "yellow")
+        if not found:
+            self.say("no regression among these commits")
+        self.say("look at the curves: make preview")
+
+    def conclude(self, wanted: Sequence[Commit], done: int) -> int:
+        """What could not be measured, and the status."""
+        if self.complete:
+            self.say(f"{self.complete} of {len(wanted)} commits were complete before")
+        for commit, reason in self.unbuilt:
+            self.say(f"not measured: {commit.short} ({commit.subject}): {reason}", "red")
+        for commit, failed in self.failed.items():
+            log = self.log_of(commit).relative_to(self.root)
+            self.say(f"failed on {commit.short}: {listed(failed, 3)}; see {log}", "red")
+        if done < len(wanted):
+            self.say(f"the budget is used: {done} of {len(wanted)} commits done, the same command goes on", "yellow")
+        broken = any(not reason.startswith(NO_BUILD) for _, reason in self.unbuilt)
+        nothing = done > 0 and not self.cases
+        return EXIT_UNMEASURED if self.failed or broken or nothing else 0
+
+
+class OutOfTime(Exception):  # noqa: N818  # expected
+    """The budget is used before a commit is complete."""
+
+
+class Unmeasured(Exception):  # noqa: N818  # not an error of the history, which goes on
+    """Why a commit cannot be measured, in one line."""
+
+
+def file_of(benchmark: str) -> str:
+    """The file that has a benchmark."""
+    return benchmark.partition(".")[0]
+
+
+def listed(names: Sequence[str], most: int = MOST_NAMED) -> str:
+    """The first of many names."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def regressions(html_dir: Path, chosen: Sequence[Commit]) -> list[str]:
+    """What asv found to be worse since one of the commits, worst first: how much, what, since which commits."""
+    by_hash = {commit.hash: commit for commit in chosen}
+    found: list[list[Any]] = json.loads((html_dir / "regressions.json").read_text("utf-8"))["regressions"]
+    hashes: dict[str, str] = json.loads((html_dir / "index.json").read_text("utf-8"))["revision_to_hash"]
+    lines: list[tuple[float, str]] = []
+    for name, _, _, _, _, _, jumps in found:
+        for before, since, old, new in jumps:
+            commit = by_hash.get(hashes[str(since)])
+            if commit:
+                where = commit.short if before is None else f"{hashes[str(before)][:8]}..{commit.short}"
+                growth = new / old - 1 if old else math.inf
+                lines.append((growth, f"{100 * growth:+.1f} % {name} in {where} ({commit.subject})"))
+    return [line for _, line in sorted(lines, reverse=True)]

@@ -1,0 +1,186 @@
+"""Two trees of asv's results made one: what either has is in it, and of the same measurement the newer.
+
+A tree is a dict of path to bytes, as under .asv/results: benchmarks.json, MACHINE/machine.json,
+MACHINE/COMMIT-ENVIRONMENT.json, and whatever else lies beside those.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+BENCHMARKS, MACHINE = "benchmarks.json", "machine.json"
+# Two files of one name are of one measurement only when these agree.
+IDENTITY = ("commit_hash", "env_name", "params", "python", "requirements", "env_vars")
+COLUMNS_OF_ALL = frozenset({"params", "version", "started_at", "duration", "profile"})  # the others: one a combination
+
+
+class Unmergeable(Exception):  # noqa: N818  # the other files go on
+    """Why a file is left as it is, in words that follow its name."""
+
+
+def trees(
+    base: dict[str, bytes], added: dict[str, bytes], *, prefer_added: bool = False
+) -> tuple[dict[str, bytes], list[str]]:
+    """Both together, and a line for each file that cannot be merged: it stays as it is in the base.
+
+    Where neither is newer, the description of a benchmark and files that are not asv's are those of the base, or of
+    what is added if that is preferred.
+    """
+    merged, problems = dict(base), []
+    strangers = {path.rpartition("/")[0] for path in added if _other_machine(path, base, added)}
+    problems += [
+        f"{name}/{MACHINE} describes another machine on the other side: nothing of that name is merged, rename one"
+        for name in sorted(strangers)
+    ]
+    for path, data in added.items():
+        if path.split("/")[0] in strangers or data == base.get(path):
+            continue
+        try:
+            if path not in base:
+                merged[path] = data
+            elif is_result(path):
+                found = results(parsed(base[path]), parsed(data))
+                merged[path] = _same_or_new(found, base[path], data)
+            elif path == BENCHMARKS:
+                ours, theirs = (data, base[path]) if prefer_added else (base[path], data)
+                found = benchmarks(parsed(ours), parsed(theirs))
+                merged[path] = _same_or_new(found, base[path], data, indent=4)
+            elif prefer_added:
+                merged[path] = data
+        except Unmergeable as error:
+            problems.append(f"{path} {error}")
+    return merged, problems
+
+
+def is_result(path: str) -> bool:
+    """Whether asv reads a path as what it measured of a commit."""
+    parts = path.split("/")
+    return len(parts) == 2 and parts[1].endswith(".json") and parts[1] != MACHINE
+
+
+def damage(path: str, data: bytes) -> str:
+    """What is wrong with a file that asv could not read; "" when nothing is."""
+    try:
+        if path.endswith(".json"):
+            found = parsed(data)
+            if is_result(path):
+                _rows(found)
+    except Unmergeable as error:
+        return str(error)
+    return ""
+
+
+def parsed(data: bytes) -> dict[str, Any]:
+    """The JSON object of a file."""
+    try:
+        found = json.loads(data)
+    except ValueError as error:
+        raise Unmergeable(f"is damaged ({error})") from None
+    if not isinstance(found, dict):
+        raise Unmergeable("is damaged (no JSON object)")
+    return found
+
+
+def results(base: dict[str, Any], added: dict[str, Any]) -> dict[str, Any]:
+    """The results of one commit, benchmark by benchmark."""
+    for key in IDENTITY:
+        if base.get(key) != added.get(key):
+            raise Unmergeable(f"has another {key} on the other side: give that machine another name (MACHINE=)")
+    old, new = _rows(base), _rows(added)
+    rows = old | {name: _newer(old[name], row) if name in old else row for name, row in new.items()}
+    columns = list(dict.fromkeys([*base["result_columns"], *added["result_columns"]]))
+    return base | {
+        "result_columns": columns,
+        "results": {name: _cut([row.get(column) for column in columns]) for name, row in sorted(rows.items())},
+        "durations": base.get("durations", {}) | added.get("durations", {}),
+    }
+
+
+def benchmarks(ours: dict[str, Any], theirs: dict[str, Any]) -> dict[str, Any]:
+    """The descriptions of benchmarks; of two versions the higher, of one version ours."""
+    merged = theirs | ours
+    for name in ours.keys() & theirs.keys():
+        both = ours[name], theirs[name]
+        if all(isinstance(one, dict) for one in both):
+            merged[name] = max(both, key=lambda one: _number(one.get("version")))  # the first of equals
+    return dict(sorted(merged.items()))
+
+
+def left_out(tree: dict[str, bytes]) -> dict[str, int]:
+    """Benchmarks of another version than benchmarks.json describes, with the number of commits that have such results.
+
+    asv drops those without a word when it publishes.
+    """
+    known = parsed(tree[BENCHMARKS]) if BENCHMARKS in tree else {}
+    counts: dict[str, int] = {}
+    for path, data in tree.items():
+        if is_result(path):
+            for name, row in _rows(parsed(data)).items():
+                if row.get("version") and name in known and row["version"] != known[name].get("version"):
+                    counts[name] = counts.get(name, 0) + 1
+    return counts
+
+
+# ---- one file ----
+
+
+def _rows(found: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """A results file's rows, by benchmark."""
+    try:
+        columns = found["result_columns"]
+        return {name: dict(zip(columns, row, strict=False)) for name, row in found["results"].items()}
+    except (KeyError, TypeError, AttributeError) as error:
+        raise Unmergeable(f"is damaged (no asv results: {error!r})") from None
+
+
+def _newer(base: dict[str, Any], added: dict[str, Any]) -> dict[str, Any]:
+    """Of two rows the one begun later; combinations it was not asked for, or that were skipped, are the other's."""
+    new, old = sorted((base, added), key=lambda row: _number(row.get("started_at")), reverse=True)
+    values, kept = new.get("result"), old.get("result")
+    same = all(new.get(key) == old.get(key) for key in ("version", "params"))
+    if not same or values is None or kept is None or len(values) != len(kept):
+        return new
+    missing = [i for i, value in enumerate(values) if _is_nan(value) and not _is_nan(kept[i])]
+    merged = dict(new)
+    for column in (set(new) | set(old)) - COLUMNS_OF_ALL if missing else ():
+        cells = list(new.get(column) or [None] * len(values))
+        others = old.get(column) or [None] * len(values)
+        for i in missing:
+            cells[i] = others[i]
+        merged[column] = cells if any(cell is not None for cell in cells) else None
+    return merged
+
+
+def _other_machine(path: str, base: dict[str, bytes], added: dict[str, bytes]) -> bool:
+    """Whether a path describes a machine, and both sides mean different ones."""
+    return path.endswith(f"/{MACHINE}") and path in base and parsed(base[path]) != parsed(added[path])
+
+
+def _number(value: Any) -> float:
+    """For comparing: asv's times and our versions are numbers; anything else is the least."""
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return -math.inf
+
+
+def _is_nan(value: Any) -> bool:
+    return isinstance(value, float) and math.isnan(value)
+
+
+def _cut(row: list[Any]) -> list[Any]:
+    """Without the empty end, as asv writes it."""
+    while row and row[-1] is None:
+        row.pop()
+    return row
+
+
+def _same_or_new(found: dict[str, Any], *files: bytes, indent: int | None = None) -> bytes:
+    """The file that says the same already, or a new one: what did not change keeps its bytes."""
+    wanted = json.dumps(found, sort_keys=True)
+    for file in files:
+        if json.dumps(parsed(file), sort_keys=True) == wanted:
+            return file
+    return json.dumps(found, indent=indent).encode()
