@@ -5,6 +5,8 @@ own (.peers/, pinned, some minutes). Both engines run a synthetic model of the a
 which has SiLU) with the same ternary weights and the same F16 embedding that serves as the head: in I2_S here, in TQ2_0
 there. The two files are kept in the cache folder (BITNET_CACHE_DIR).
 
+The outcome is also left beside asv's results, `<machine>/peers/<commit>.json`, for the dashboard.
+
 Each engine has a process of its own and stays loaded. After a warm-up every round measures the machine's int8 peak,
 each prompt, the machine's read bandwidth, and the decoding, one engine after the other. Figures are medians of the
 rounds, ratios medians of the rounds' own ratios.
@@ -17,6 +19,7 @@ import contextlib
 import json
 import math
 import os
+import platform
 import signal
 import statistics
 import subprocess
@@ -39,6 +42,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))  # tracking/ is not installed
 DTYPES = {OURS: "i2_s", PEER: "tq2_0"}
 N_DECODE = 32
 N_START = 8  # tokens of the prompt that decoding continues
@@ -63,9 +67,11 @@ def main() -> int:
     check_memory(files)
     result = measure(peer_python, files, options)
     sys.stdout.write(OUTPUTS[options.output](result) + "\n")
+    sys.stdout.flush()
     if not result.cosine >= LEAST_COSINE:  # so that NaN is noticed
         say(f"[red]the engines do not compute the same[/red]: cosine of logits {result.cosine:.4f}, not {LEAST_COSINE}")
         return 1
+    keep(result, options.results, options.machine)
     return 0
 
 
@@ -77,6 +83,10 @@ def parse(args: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--rounds", type=positive, default=3, help="how often each figure is taken (3)")
     parser.add_argument("--threads", type=positive, help="threads of both engines (the physical cores)")
     parser.add_argument("--output", choices=tuple(OUTPUTS), default="table", help="what is printed (table)")
+    parser.add_argument(
+        "--machine", default=os.environ.get("MACHINE", ""), help="asv's name for this machine (MACHINE)"
+    )
+    parser.add_argument("--results", type=Path, default=ROOT / ".asv" / "results", help="where asv keeps its results")
     options = parser.parse_args(args)
     if options.quick and options.preset:
         parser.error("--quick chooses the preset; leave one of the two out")
@@ -184,6 +194,42 @@ class Engine:
         self._process.kill()
         self._process.communicate()
         self._stderr.close()
+
+
+# ---- what is kept ----
+
+
+def keep(result: Result, results: Path, machine: str) -> None:
+    """Leave the outcome beside asv's results of the checked-out commit, one file a model; none without a commit."""
+    from bitnet_core.files import AtomicFile
+    from tracking import commits
+    from tracking.errors import TrackingError
+
+    try:
+        commit = commits.find(ROOT, "HEAD")
+        date = int(commits.git(ROOT, "show", "-s", "--format=%at", commit.hash))
+        changed = commits.changed_files(ROOT)
+    except TrackingError as error:
+        say(f"not kept for the dashboard: {error}")
+        return
+    about = {
+        "commit": commit.hash,
+        "date": 1000 * date,  # as asv has them
+        "dirty": any(name.startswith(("csrc/", "bitnet_core/")) for name in changed),
+    }
+    folder = results / (machine or known_machine(results)) / "peers"
+    folder.mkdir(parents=True, exist_ok=True)
+    name = commit.short if result.preset == "2b" else f"{commit.short}-{result.preset}"
+    path = folder / f"{name}.json"
+    with AtomicFile(path) as file:
+        file.write(json.dumps(about | json.loads(OUTPUTS["json"](result)), indent=1).encode() + b"\n")
+    say(f"kept as {path}; `make bench` shows it on the dashboard")
+
+
+def known_machine(results: Path) -> str:
+    """The one machine that has results here, else the host's name, as asv would call it."""
+    names = [path.parent.name for path in results.glob("*/machine.json")]
+    return names[0] if len(names) == 1 else platform.node() or "unnamed"
 
 
 # ---- measuring ----

@@ -185,15 +185,49 @@ def test_json() -> None:
 
 @pytest.mark.parametrize(("cosine", "status"), [(0.99, 0), (0.97, 1), (float("nan"), 1)])
 def test_engines_that_differ_are_an_error(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], cosine: float, status: int
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, cosine: float, status: int
 ) -> None:
     for name in ("prepare", "written_models", "check_memory"):
         monkeypatch.setattr(peers, name, lambda *_: {})
     monkeypatch.setattr(peers, "measure", lambda *_: result(cosine=cosine))
-    monkeypatch.setattr(sys, "argv", ["peers.py", "--output", "json"])
+    monkeypatch.setattr(sys, "argv", ["peers.py", "--output", "json", "--results", str(tmp_path), "--machine", "m"])
     monkeypatch.chdir(ROOT)  # it goes there itself, and this comes back
     assert peers.main() == status
     assert json.loads(capsys.readouterr().out)["n_rounds"] == 3
+    assert len(list(tmp_path.glob("m/peers/*.json"))) == (status == 0)  # what is not comparable is not kept
+
+
+def test_the_outcome_is_kept_beside_the_results_of_the_commit(tmp_path: Path) -> None:
+    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True)
+    commit = head.stdout.strip()
+    (tmp_path / "pool").mkdir()
+    (tmp_path / "pool" / "machine.json").write_text("{}", encoding="utf-8")
+    peers.keep(result(), tmp_path, "")  # the only machine that has results
+    peers.keep(result(preset="125m"), tmp_path, "")  # a small model leaves the large one's file alone
+    folder = tmp_path / "pool" / "peers"
+    assert {path.name for path in folder.iterdir()} == {f"{commit[:8]}.json", f"{commit[:8]}-125m.json"}
+    record = json.loads((folder / f"{commit[:8]}.json").read_text(encoding="utf-8"))
+    assert (record["commit"], record["preset"], record["ratio"]["decode"]) == (commit, "2b", 4)
+    assert record["date"] > 1.7e12
+    assert record["dirty"] in (True, False)
+
+
+def test_the_machine_is_named_as_asv_would(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(peers.platform, "node", lambda: "host")
+    assert peers.known_machine(tmp_path) == "host"
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "machine.json").write_text("{}", encoding="utf-8")
+        assert peers.known_machine(tmp_path) == ("a" if name == "a" else "host")
+
+
+def test_without_a_commit_nothing_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(peers, "ROOT", tmp_path)
+    peers.keep(result(), tmp_path / "results", "m")
+    assert not (tmp_path / "results").exists()
+    assert "not kept for the dashboard: commits are measured, so this needs a git checkout" in capsys.readouterr().err
 
 
 # ---- options ----
@@ -374,6 +408,8 @@ def test_both_engines_on_the_tiny_model(tmp_path: Path) -> None:
         "2",
         "--output",
         "json",
+        "--results",
+        str(tmp_path / "results"),
     ]
     package = str(Path(bitnet_core.__file__).parent.parent)
     env = os.environ | {"PYTHONPATH": package, "BITNET_CACHE_DIR": str(tmp_path)}
