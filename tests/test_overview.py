@@ -1,0 +1,676 @@
+"""The overview on made-up results whose answer is known: each number, its unit, what is missing, what is escaped."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import re
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+pytest.importorskip("asv", reason="no asv here; `scripts/bootstrap bench test` installs it")
+pytest.importorskip("plotly", reason="no plotly here; `scripts/bootstrap bench test` installs it")
+pytest.importorskip("jinja2", reason="no jinja2 here; `scripts/bootstrap bench test` installs it")
+
+from asv.machine import Machine
+from asv.results import Results
+from asv.runner import BenchmarkResult
+
+from bitnet_core.targets import TARGETS
+from tracking.dashboard import goals, overview, plots, records, sections, series
+from tracking.dashboard.series import Commit, History
+
+ROOT = Path(__file__).resolve().parent.parent
+MIB = 2**20
+HASHES = [digit * 40 for digit in "abcdef"]
+REVISIONS = {commit: 10 * (i + 1) for i, commit in enumerate(HASHES)}
+DAY = 86_400_000
+
+
+def benchmark(name: str, unit: str = "seconds", version: str = "1", **params: list[str]) -> dict[str, Any]:
+    """As benchmarks.json has them."""
+    return {
+        "name": name,
+        "param_names": list(params),
+        "params": list(params.values()),
+        "unit": unit,
+        "version": version,
+        "type": "track",
+    }
+
+
+MODELS = ["'tiny'", "'2b'"]
+BENCHMARKS = {
+    one["name"]: one
+    for one in (
+        benchmark("generate.Generate.track_token", model=MODELS, threads=["1", "2"], sampling=["'greedy'"]),
+        benchmark("generate.Decode.track_token", model=MODELS, threads=["1", "2"], depth=["0", "512"]),
+        benchmark("generate.Depth.track_token", model=["'2b'"], threads=["2"], cache=["'f16'"], depth=["0", "3968"]),
+        benchmark("generate.Prefill.track_token", model=MODELS, threads=["1", "2"], tokens=["16", "128"]),
+        benchmark("load.Load.track_model", model=MODELS, page_cache=["'warm'", "'cold'"]),
+        benchmark("memory.Memory.track_peak_anon", "bytes", model=MODELS),
+        benchmark("memory.Memory.track_resident_file", "bytes", model=MODELS),
+        benchmark("memory.Memory.track_peak_total", "bytes", model=MODELS),
+        benchmark("memory.PeakMem.peakmem_load", "bytes", model=MODELS),
+        benchmark("quant.Quant.track_quantize_gib", dtype=["'i2_s'"], size=["'tiny 4 MiB'", "'2b 64 MiB'"]),
+        benchmark("quant.Quant.track_dequantize_gib", dtype=["'i2_s'"], size=["'tiny 4 MiB'", "'2b 64 MiB'"]),
+        benchmark("roofline.Quantize.track_read", "x", form=["'f32'", "'i2_s'"], isa=["'scalar'", "'avx2'"]),
+        benchmark("roofline.Decode.track_read", "x", model=["'2b'"], way=["'greedy'"]),
+        benchmark("roofline.Batch.track_alone", "x", model=["'2b'"], sequences=["16"]),
+        benchmark("footprint.Size.track_package", "bytes"),
+    )
+}
+Values = dict[tuple[str, ...], Any]
+
+
+def measured(
+    folder: Path,
+    commit: str,
+    values: Values,
+    *,
+    machine: str = "m",
+    environment: str = "py",
+    benchmarks: dict[str, Any] = BENCHMARKS,
+) -> None:
+    """Write a result file as asv does: what is not in values was skipped."""
+    facts = {"machine": machine, "os": "Linux", "arch": "x", "cpu": "a <CPU>", "num_cpu": "2", "ram": "4GB"}
+    (folder / machine).mkdir(parents=True, exist_ok=True)
+    (folder / machine / "machine.json").write_text(
+        json.dumps(facts | {"version": Machine.api_version}), encoding="utf-8"
+    )
+    date = HASHES.index(commit) * DAY if commit in HASHES else 0
+    results = Results(facts | {"python": "3"}, {}, commit, date, "3", environment, {})
+    for name in sorted({key[0] for key in values}):
+        one = benchmarks[name]
+        combinations = list(itertools.product(*one["params"]))
+        found = [values.get((name, *map(series.plain, combination)), math.nan) for combination in combinations]
+        none = [None] * len(found)
+        results.add_result(one, BenchmarkResult(found, none, none, 0, "", None), record_samples=False)
+    results.save(str(folder))
+
+
+def loaded(folder: Path, benchmarks: dict[str, Any] = BENCHMARKS) -> list[History]:
+    return series.load(folder, benchmarks, REVISIONS)
+
+
+def history(folder: Path, *commits: Values) -> History:
+    """The history of commits with these values."""
+    for commit, values in zip(HASHES, commits, strict=False):
+        measured(folder, commit, values)
+    (found,) = loaded(folder)
+    return found
+
+
+def greedy(seconds: float | None, model: str = "2b", threads: str = "2") -> Values:
+    return {("generate.Generate.track_token", model, threads, "greedy"): seconds}
+
+
+# ---- series ----
+
+
+def test_series_are_in_the_order_of_commits(tmp_path: Path) -> None:
+    for i in (2, 0, 1):  # files are read in any order
+        measured(tmp_path, HASHES[i], greedy(0.01 * (i + 1)))
+    (found,) = loaded(tmp_path)
+    (one,) = found.measured("generate.Generate.track_token", model="2b")
+    assert [(commit.short, value) for commit, value in one.measured] == [
+        ("aaaaaaaa", 0.01),
+        ("bbbbbbbb", 0.02),
+        ("cccccccc", 0.03),
+    ]
+    assert [commit.revision for commit in found.commits] == [10, 20, 30]
+    assert (one["model"], one["threads"], one.unit) == ("2b", "2", "seconds")
+    assert one.label == "generate.Generate.track_token (2b, 2, greedy)"
+
+
+def test_skipped_is_no_number_and_failed_is_told(tmp_path: Path) -> None:
+    found = history(tmp_path, greedy(0.01), greedy(math.nan), greedy(None), greedy(math.nan))
+    (one,) = found.find("generate.Generate.track_token", model="2b", threads="2")
+    assert [point.measured for point in one.points] == [0.01, None, None, None]
+    assert one.latest == (found.commits[0], 0.01)
+    assert one.failed == found.commits[2]
+    again = history(tmp_path / "again", greedy(None), greedy(0.01))
+    assert again.find("generate.Generate.track_token", model="2b", threads="2")[0].failed is None
+
+
+def test_parameters_of_an_older_suite_are_matched_by_value(tmp_path: Path) -> None:
+    name = "generate.Generate.track_token"
+    older = {name: benchmark(name, model=["'2b'"], threads=["2", "1"], sampling=["'greedy'", "'gone'"])}
+    values = {(name, "2b", "1", "greedy"): 0.1, (name, "2b", "2", "greedy"): 0.2, (name, "2b", "2", "gone"): 0.3}
+    measured(tmp_path, HASHES[0], values, benchmarks=older)
+    (found,) = loaded(tmp_path)
+    latest = {one.label.partition("(")[2]: one.latest[1] for one in found.series if one.latest}
+    assert latest == {"2b, 1, greedy)": 0.1, "2b, 2, greedy)": 0.2}
+    assert not found.find(name, model="tiny")  # asv would call what did not exist failed
+
+
+def test_what_is_not_published_or_readable_is_left_out(tmp_path: Path) -> None:
+    measured(tmp_path, HASHES[0], greedy(0.01))
+    measured(tmp_path, "9" * 40, greedy(0.5))  # not among the revisions
+    name = "generate.Generate.track_token"
+    other = {name: BENCHMARKS[name] | {"version": "0"}}
+    measured(tmp_path, HASHES[1], greedy(0.5), benchmarks=other)
+    (tmp_path / "m" / "cccccccc-py.json").write_text("{", encoding="utf-8")
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "machine.json").write_text("[", encoding="utf-8")
+    (found,) = loaded(tmp_path)
+    assert [value for one in found.series for _, value in one.measured] == [0.01]
+
+
+def test_machines_and_environments_are_apart_and_the_newest_first(tmp_path: Path) -> None:
+    measured(tmp_path, HASHES[0], greedy(0.01), machine="a")
+    measured(tmp_path, HASHES[2], greedy(0.02), machine="b", environment="py3")
+    measured(tmp_path, HASHES[1], greedy(0.03), machine="b", environment="py4")
+    found = loaded(tmp_path)
+    assert [(one.machine, one.environment, one.newest.short[0]) for one in found] == [
+        ("b", "py3", "c"),
+        ("b", "py4", "b"),
+        ("a", "py", "a"),
+    ]
+
+
+def test_links_are_what_asv_writes(tmp_path: Path) -> None:
+    """The text that format_hash_string of asv.js gave for the same parameters."""
+    found = history(tmp_path, {("roofline.Quantize.track_read", "i2_s", "avx2"): 1.0} | greedy(0.1))
+    (one,) = found.measured("roofline.Quantize.track_read")
+    assert one.link(found.newest) == (
+        "#roofline.Quantize.track_read?machine=m&p-form='i2_s'&p-isa='avx2'&commits=aaaaaaaa"
+    )
+    assert series.graph_link("a.B.c", [("p-way", "'greedy, packed'"), ("x&y", "<1>")]) == (
+        "#a.B.c?p-way='greedy%2C%20packed'&x%26y=%3C1%3E"
+    )
+
+
+# ---- headline ----
+
+
+def test_headline_shows_tokens_mebibytes_and_milliseconds(tmp_path: Path) -> None:
+    first = greedy(0.04) | {("load.Load.track_model", "2b", "warm"): 0.004}
+    second = greedy(0.05) | {
+        ("generate.Prefill.track_token", "2b", "2", "16"): 0.02,
+        ("generate.Prefill.track_token", "2b", "2", "128"): 0.008,
+        ("memory.Memory.track_peak_total", "2b"): 700 * MIB,
+        ("load.Load.track_model", "2b", "warm"): 0.002,
+        ("load.Load.track_model", "2b", "cold"): 3.0,
+    }
+    found = history(tmp_path, first, second | greedy(1e-4, model="tiny"))
+    shown = {one.title: (one.text, one.unit, sections.details(one.series)) for one in sections.headline(found)}
+    assert shown == {
+        "Decode": ("20.0", "tok/s", "2 threads, greedy"),
+        "Prefill": ("125", "tok/s", "2 threads, prompt of 128"),
+        "Memory": ("700", "MiB", "most the process grew by"),
+        "Load": ("2.00", "ms", "file in page cache"),
+    }
+    changes = {one.title: one.change and (one.change.text, one.change.good) for one in sections.headline(found)}
+    assert changes == {"Decode": ("-20.0 %", False), "Prefill": None, "Memory": None, "Load": ("-50.0 %", True)}
+
+
+def test_the_best_known_model_is_2b_and_else_tiny(tmp_path: Path) -> None:
+    small = greedy(1e-4, model="tiny")
+    assert sections.best_model(history(tmp_path / "a", small)) == "tiny"
+    assert sections.best_model(history(tmp_path / "b", small | greedy(0.1))) == "2b"
+    assert sections.best_model(history(tmp_path / "c", small | greedy(None))) == "tiny"
+
+
+# ---- targets ----
+
+
+def test_each_target_with_its_thresholds_unit_and_mark(tmp_path: Path) -> None:
+    size = sections.model_bytes("2b")
+    assert size is not None
+    values = greedy(0.25) | {
+        ("load.Load.track_model", "2b", "warm"): 0.05,
+        ("memory.Memory.track_peak_total", "2b"): 2 * size,
+        ("memory.PeakMem.peakmem_load", "2b"): 9000 * MIB,
+        ("quant.Quant.track_quantize_gib", "i2_s", "2b 64 MiB"): 0.5,
+        ("quant.Quant.track_quantize_gib", "i2_s", "tiny 4 MiB"): 77.0,
+    }
+    rows = {row.target.metric: row for row in sections.targets(history(tmp_path, values))}
+    shown = {
+        metric: (row.reading.text, row.unit, row.mark.name)
+        for metric, row in rows.items()
+        if row.reading is not None and row.mark is not None
+    }
+    assert shown == {
+        "load_s": ("0.0500", "s", "TARGET"),
+        "memory_ratio": ("2.00", "x", "NEAR"),
+        "peak_memory_mb": ("9,000", "MiB", "FAIL"),
+        "quantize_mb_s": ("2,048", "MiB/s", "TARGET"),
+        "tokens_per_second": ("4.00", "tok/s", "FAIL"),
+        "average_token_latency_ms": ("250", "ms", "NEAR"),
+    }
+    assert (rows["load_s"].baseline, rows["load_s"].aimed_at) == ("60 s", "< 0.1 s")
+    assert (rows["quantize_mb_s"].baseline, rows["quantize_mb_s"].aimed_at) == ("10 MiB/s", "> 1,000 MiB/s")
+    assert rows["peak_memory_mb"].aimed_at == "none"
+    assert rows["dequantize_mb_s"].reading is None
+    assert rows["dequantize_mb_s"].mark is None
+
+
+def test_every_target_but_one_has_a_benchmark() -> None:
+    assert {target.metric for target in TARGETS} - sections.SOURCES.keys() == {"first_token_latency_ms"}
+    assert sections.SOURCES.keys() <= {target.metric for target in TARGETS}
+
+
+def test_the_tables_name_benchmarks_that_exist() -> None:
+    """A renamed benchmark would leave a hole in the page, and nobody would notice."""
+    names = {source.benchmark for source in sections.SOURCES.values()} | set(sections.PARTS.values())
+    names |= {limit.benchmark for limit in goals.LIMITS} | {goal.source.benchmark for goal in goals.GOALS}
+    for name in names:
+        file, cls, method = name.split(".")
+        text = (ROOT / "benchmarks" / f"{file}.py").read_text(encoding="utf-8")
+        body = re.search(rf"^class {cls}\b.*?(?=^class |\Z)", text, re.MULTILINE | re.DOTALL)
+        assert body, name
+        assert f"def {method}(" in body[0], name
+
+
+def test_a_failed_benchmark_fails_its_target(tmp_path: Path) -> None:
+    rows = {row.target.metric: row for row in sections.targets(history(tmp_path, greedy(0.02), greedy(None)))}
+    row = rows["tokens_per_second"]
+    assert row.failed == Commit(HASHES[1], 20, DAY)
+    assert row.mark is sections.Mark.FAIL
+    assert row.reading is not None
+    assert row.reading.text == "50.0"  # of the commit before, which the page names
+
+
+def test_what_has_no_target_is_fine_within_its_baseline() -> None:
+    memory = next(target for target in TARGETS if target.metric == "peak_memory_mb")
+    assert sections.mark_of(memory, 700.0) is sections.Mark.WITHIN
+    assert sections.mark_of(memory, 9000.0) is sections.Mark.FAIL
+
+
+# ---- limits and goals ----
+
+
+def test_percent_of_the_limit(tmp_path: Path) -> None:
+    name = "roofline.Quantize.track_read"
+    values = {(name, "f32", "scalar"): 2.0, (name, "f32", "avx2"): 1.25, (name, "i2_s", "avx2"): 0.8}
+    ((limit, bars),) = goals.roofline(history(tmp_path, values))
+    assert limit.title == "Quantize"
+    assert [(bar.label, bar.isa, bar.reading.value) for bar in bars] == [
+        ("f32", "scalar", 50.0),
+        ("f32", "avx2", 80.0),
+        ("i2_s", "avx2", 125.0),
+    ]
+    figure = plots.roofline("id", limit, bars).as_dict()
+    assert {trace["name"]: trace["x"] for trace in figure["data"]} == {"scalar": [50.0], "avx2": [80.0, 125.0]}
+    assert [shape["x0"] for shape in figure["layout"]["shapes"]] == [100, 80]
+    assert "<b>50.0 % of the limit</b><br>commit aaaaaaaa" in figure["data"][1]["hovertext"][0]
+    assert figure["data"][1]["customdata"] == [bars[0].reading.series.link(bars[0].reading.commit)]
+
+
+def test_goals_are_those_of_the_document() -> None:
+    rows = {}
+    for line in (ROOT / "docs" / "performance.md").read_text(encoding="utf-8").splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if len(cells) == 4:
+            rows[cells[0]] = {float(number) for number in re.findall(r"\d+(?:\.\d+)?", cells[1])}
+    for row, aim in [(one.row, one.goal) for one in goals.LIMITS] + [(one.row, one.aim) for one in goals.GOALS]:
+        (numbers,) = [found for name, found in rows.items() if name.startswith(row)]
+        assert aim in numbers, row
+
+
+def test_other_goals_are_derived_and_judged(tmp_path: Path) -> None:
+    name = "generate.Depth.track_token"
+    found = history(
+        tmp_path,
+        {("roofline.Batch.track_alone", "2b", "16"): 0.5, (name, "2b", "2", "f16", "0"): 0.02},
+        {(name, "2b", "2", "f16", "0"): 0.02, (name, "2b", "2", "f16", "3968"): 0.028} | greedy(5e-5, "tiny", "1"),
+    )
+    shown = [(row.goal.row, row.text, row.aimed_at, row.mark.name, row.commit.short[0]) for row in goals.goals(found)]
+    assert shown == [
+        ("16 sequences at once", "2.00", "≥ 2.5 x", "MISSED", "a"),
+        ("decode at depth 3968 by depth 0", "1.40", "≤ 1.5 x", "REACHED", "b"),
+        ("tiny, a token from Python", "50.0", "≤ 60 us", "REACHED", "b"),
+    ]
+
+
+# ---- memory and speed ----
+
+
+def test_memory_by_part(tmp_path: Path) -> None:
+    values = {("memory.Memory.track_peak_anon", "2b"): 100 * MIB, ("memory.PeakMem.peakmem_load", "tiny"): 50 * MIB}
+    values |= {("memory.Memory.track_resident_file", "2b"): 600 * MIB}
+    values |= {("memory.Memory.track_peak_total", "2b"): 650 * MIB}
+    rows = sections.memory(history(tmp_path, values))
+    assert [(row.model, {part: one.value for part, one in row.parts.items()}) for row in rows] == [
+        ("2b", {"anonymous": 100, "file-resident": 600, "both, at most": 650}),
+        ("tiny", {"whole process": 50}),
+    ]
+    plot = plots.memory("id", rows[0]).as_dict()
+    assert [(trace["y"], trace["x"]) for trace in plot["data"]] == [
+        (["by part"], [100]),
+        (["by part"], [600]),
+        (["both, at most"], [650]),
+    ]
+    assert plot["layout"]["barmode"] == "stack"
+    assert plot["layout"]["xaxis"]["title"]["text"] == "MiB"
+
+
+def test_curves_need_two_points_and_are_sorted(tmp_path: Path) -> None:
+    name = "generate.Decode.track_token"
+    values = {(name, "2b", "2", "512"): 0.05, (name, "2b", "2", "0"): 0.04, (name, "2b", "1", "0"): 0.08}
+    values |= {("generate.Depth.track_token", "2b", "2", "f16", "0"): 0.03}
+    found = history(tmp_path, values | greedy(0.1, threads="1") | greedy(0.05))
+    depth = sections.decode_by_depth(found)
+    assert {model: [curve.label for curve in curves] for model, curves in depth.items()} == {
+        "2b": ["all logits, 2 threads"]
+    }
+    assert [(x, one.value) for x, one in depth["2b"][0].points] == [(0, 25.0), (512, 20.0)]
+    threads = sections.decode_by_threads(found)["2b"]
+    assert {curve.label: [(x, one.value) for x, one in curve.points] for curve in threads} == {
+        "greedy": [(1, 10.0), (2, 20.0)],
+        "all logits": [(1, 12.5), (2, 25.0)],
+    }
+    plot = plots.curves("id", "title", "depth, tokens", depth["2b"]).as_dict()
+    assert plot["data"][0]["y"] == [25.0, 20.0]
+    assert plot["layout"]["xaxis"]["title"]["text"] == "depth, tokens"
+    assert plot["layout"]["yaxis"]["title"]["text"] == "tok/s"
+
+
+def test_the_trend_goes_from_old_to_new_with_holes(tmp_path: Path) -> None:
+    found = history(tmp_path, greedy(0.1), {("footprint.Size.track_package",): 1}, greedy(0.05), greedy(0.04))
+    (reading,) = sections.headline(found)
+    plot = plots.over_commits("id", [reading], found).as_dict()
+    assert plot["data"][0]["x"] == [0, 2, 3]
+    assert plot["data"][0]["y"] == [10, 20, 25]
+    spark = plots.sparkline(reading)
+    assert spark is not None
+    assert [said for _, _, said in spark.dots] == [
+        "10.0 tok/s, commit aaaaaaaa",
+        "20.0 tok/s, commit cccccccc",
+        "25.0 tok/s, commit dddddddd",
+    ]
+    heights = [y for _, y, _ in spark.dots]
+    assert heights == sorted(heights, reverse=True)  # SVG counts downwards
+    assert spark.label == "Decode, last 3 commits: from 10.0 to 25.0 tok/s, lowest 10.0, highest 25.0"
+
+
+def test_thousands_of_commits_are_drawn_and_few_are_listed(tmp_path: Path) -> None:
+    found = history(tmp_path, greedy(0.1))
+    one = found.find("generate.Generate.track_token", model="2b", threads="2")[0]
+    commits = tuple(Commit(f"{i:040x}", i, i * DAY) for i in range(5000))
+    points = tuple(series.Point(commit, 0.1) for commit in commits)
+    long = series.Series(one.benchmark, one.params, one.unit, "m", points)
+    many = History("m", "py", {}, commits, (long,))
+    reading = sections.headline(many)[0]
+    plot = plots.over_commits("id", [reading], many)
+    assert len(plot.as_dict()["data"][0]["x"]) == 5000
+    assert len(plot.as_dict()["layout"]["xaxis"]["tickvals"]) <= plots.MOST_TICKS
+    assert len(plot.rows) == plots.MOST_DOTS
+    spark = plots.sparkline(reading)
+    assert spark is not None
+    assert len(spark.dots) == plots.MOST_DOTS
+
+
+# ---- what changed ----
+
+
+def test_what_changed_most_between_the_last_two_commits(tmp_path: Path) -> None:
+    load = "load.Load.track_model"
+    found = history(
+        tmp_path,
+        {(load, "tiny", "warm"): 0.5},
+        greedy(0.1) | {(load, "2b", "warm"): 0.1, (load, "2b", "cold"): 1.0, ("footprint.Size.track_package",): 7},
+        greedy(0.12)
+        | {(load, "2b", "warm"): 0.05, (load, "2b", "cold"): 1.001, ("footprint.Size.track_package",): None},
+    )
+    shown = [(one.series.benchmark, sections.percent(one.ratio)) for one in sections.changed_most(found)]
+    assert shown == [(load, "-50.0 %"), ("generate.Generate.track_token", "+20.0 %")]
+    assert sections.changed_most(history(tmp_path / "one", greedy(0.1))) == []
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "text"),
+    [
+        (1.5, "seconds", "1.50 s"),
+        (0.00123, "seconds", "1.23 ms"),
+        (4.2e-5, "seconds", "42.0 µs"),
+        (3e-10, "seconds", "0.300 ns"),
+        (5 * MIB, "bytes", "5.00 MiB"),
+        (12, "bytes", "12.0 B"),
+        (1234567, "instructions", "1,234,567 instructions"),
+        (1.5, "x", "1.50 x"),
+    ],
+)
+def test_quantities(value: float, unit: str, text: str) -> None:
+    assert sections.quantity(value, unit) == text
+
+
+# ---- what lies beside the results ----
+
+
+def regression(name: str, index: int | None, *jumps: Any, **params: str) -> list[Any]:
+    return [name, "graphs/x.json", params, index, 2.0, 1.0, list(jumps)]
+
+
+def test_regressions_are_asv_s_the_newest_first(tmp_path: Path) -> None:
+    name = "generate.Decode.track_token"
+    data = [
+        regression(f"{name}('2b', 1, 512)", 5, [None, 20, 0.1, 0.2]),
+        regression("footprint.Size.track_package", None, [10, 30, 2 * MIB, 3 * MIB], machine="m"),
+        regression("footprint.Size.track_package", None, [10, 30, 1.0, 3.0], machine="another"),
+        regression("gone.Gone.track_it", None, [None, 30, 1.0, 2.0]),
+    ]
+    (tmp_path / "regressions.json").write_text(json.dumps({"regressions": data}), encoding="utf-8")
+    found = history(tmp_path / "results", greedy(0.1), greedy(0.1), greedy(0.1))
+    package, decode = records.regressions(tmp_path, found, BENCHMARKS, REVISIONS)
+    assert (package.before, package.after, package.change) == ("2.00 MiB", "3.00 MiB", "+50.0 %")
+    assert package.first is not None
+    assert (package.first.short, package.last.short) == ("aaaaaaaa", "cccccccc")
+    assert package.link == "#footprint.Size.track_package?machine=m&commits=aaaaaaaa-cccccccc"
+    assert (decode.change, decode.first, decode.last.short) == ("+100.0 %", None, "bbbbbbbb")
+    assert decode.link == f"#{name}?p-model='2b'&p-threads=1&p-depth=512&commits=bbbbbbbb"
+
+
+def test_commits_are_linked_where_asv_knows_where_to() -> None:
+    commit = Commit("a" * 40, 1, 0)
+    assert records.commit_link("#", commit) == ""
+    assert records.commit_link("https://x/commit/", commit) == "https://x/commit/" + "a" * 40
+
+
+PEERS = {
+    "commit": HASHES[0],
+    "date": 0,
+    "dirty": True,
+    "preset": "2b",
+    "cpu_info": "a processor",
+    "n_threads": 2,
+    "n_rounds": 3,
+    "engines": {
+        "ours": {"median_ts": {"decode": 40.0}, "samples_ts": {"decode": [39.0, 40.0, 41.0]}},
+        "theirs": {"median_ts": {"decode": 10.0}, "samples_ts": {"decode": [9.0, 10.0, 11.0]}},
+    },
+    "ratio": {"decode": 4.0},
+    "unsteady": [],
+}
+
+
+def write_json(path: Path, data: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(data), encoding="utf-8")
+
+
+def test_peers_of_the_largest_model_and_the_newest_commit(tmp_path: Path) -> None:
+    found = history(tmp_path, greedy(0.1))
+    assert records.peers(tmp_path, found, REVISIONS) is None
+    folder = tmp_path / "m" / "peers"
+    write_json(folder / "a.json", PEERS)
+    write_json(folder / "b.json", PEERS | {"commit": HASHES[1]})
+    write_json(folder / "c.json", PEERS | {"commit": HASHES[2], "preset": "125m"})
+    write_json(folder / "d.json", PEERS | {"commit": "9" * 40})
+    write_json(folder / "e.json", {"commit": HASHES[3]})
+    best = records.peers(tmp_path, found, REVISIONS)
+    assert best is not None
+    assert best.commit.hash == HASHES[1]
+    plot = plots.peers("peers", best).as_dict()
+    assert {trace["name"]: trace["y"] for trace in plot["data"]} == {"ours": [40.0], "theirs": [10.0]}
+    assert "(9.00 to 11.0)" in plot["data"][1]["hovertext"][0]
+
+
+def test_provenance_in_lines(tmp_path: Path) -> None:
+    found = history(tmp_path, greedy(0.1), greedy(0.1))
+    record: dict[str, Any] = {"compiler": "GCC 12", "flags": ["-O2", "-g"], "version": 1, "isa": None}
+    record["models"] = [{"name": "2b", "sha256": "ab"}, {"name": "tiny"}]
+    write_json(tmp_path / "m" / "provenance" / "aaaaaaaa-py.json", record)
+    assert records.provenance(tmp_path, found) == {
+        "aaaaaaaa": [
+            ("compiler", "GCC 12"),
+            ("flags", "-O2 -g"),
+            ("isa", "not recorded"),
+            ("model 2b, sha256", "ab"),
+            ("model tiny", "no more is recorded"),
+        ]
+    }
+
+
+# ---- the page ----
+
+
+class Page(HTMLParser):
+    """Text, tags and attributes of a fragment; every tag must be closed."""
+
+    VOID = ("circle", "polyline", "br", "meta", "link", "input")
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.words: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.feed(html)
+        self.close()
+        assert not self.open
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in self.VOID or tag == "circle":
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data.strip())
+
+    @property
+    def text(self) -> str:
+        return re.sub(r"\s+", " ", " ".join(filter(None, self.words)))
+
+
+@pytest.fixture(scope="module")
+def repo(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A repository of one commit, whose subject could be a tag."""
+    path = tmp_path_factory.mktemp("repo")
+    identity = ["-c", "user.name=n", "-c", "user.email=e@x.invalid"]
+    subprocess.run(["git", "init", "-q", "."], cwd=path, check=True)
+    subprocess.run(["git", *identity, "commit", "-q", "--allow-empty", "-m", "add <b>it</b>"], cwd=path, check=True)
+    return SimpleNamespace(_path=str(path))
+
+
+def published(tmp_path: Path, repo: Any, show: str = "#") -> tuple[Page, str]:
+    html_dir = tmp_path / "html"
+    html_dir.mkdir(exist_ok=True)
+    conf = SimpleNamespace(project="a <project>", show_commit_url=show)
+    overview.write(html_dir, tmp_path / "results", BENCHMARKS, REVISIONS, conf, repo)
+    html = (html_dir / "overview" / "overview.html").read_text(encoding="utf-8")
+    return Page(html), html
+
+
+def test_an_empty_page_says_what_to_do(tmp_path: Path, repo: Any) -> None:
+    (tmp_path / "results").mkdir()
+    page, html = published(tmp_path, repo)
+    assert html.lstrip().startswith('<div id="overview"')
+    assert "No results yet. This measures the checked-out commit: make bench" in page.text
+
+
+def test_every_empty_section_says_what_to_do(tmp_path: Path, repo: Any) -> None:
+    measured(tmp_path / "results", HASHES[0], {("footprint.Size.track_package",): 7})
+    page, _ = published(tmp_path, repo)
+    for words in (
+        "Speed, memory and load time have no results yet: make bench",
+        "No target has been measured yet: make bench",
+        "No limit has been measured yet",
+        "sets both beside each other: make peers",
+        "No memory has been measured yet: make bench ONLY=Memory",
+        "No speed has been measured at several depths or threads yet: make bench ONLY=generate",
+        "asv finds no regression on this machine in 1 commit.",
+    ):
+        assert words in page.text
+    assert "What changed most" not in page.text
+
+
+def full(folder: Path) -> None:
+    """Results that fill every section, on two machines, one with a name that could be a tag."""
+    everything = {
+        (name, *map(series.plain, combination)): 0.01
+        for name, one in BENCHMARKS.items()
+        for combination in itertools.product(*one["params"])
+    }
+    for machine in ("m", "<i>n</i>".replace("/", "_")):
+        measured(folder, HASHES[0], everything, machine=machine)
+        measured(folder, HASHES[1], everything | greedy(0.02), machine=machine)
+    write_json(folder / "m" / "peers" / "bbbbbbbb.json", PEERS | {"commit": HASHES[1]})
+    write_json(folder / "m" / "provenance" / "bbbbbbbb-py.json", {"compiler": "<GCC>"})
+
+
+def test_the_page_is_whole_escaped_and_asks_for_nothing_elsewhere(tmp_path: Path, repo: Any) -> None:
+    full(tmp_path / "results")
+    (tmp_path / "html").mkdir()
+    jump = regression("generate.Decode.track_token('2b', 1, 512)", 5, [None, 20, 0.1, 0.2])
+    write_json(tmp_path / "html" / "regressions.json", {"regressions": [jump]})
+    page, html = published(tmp_path, repo, show="https://x/commit/")
+    for tag in ("<i>n", "<project>", "<CPU>", "<GCC>", "<b>it"):
+        assert tag not in html
+    assert "a <project>" in page.text
+    assert "a <CPU>" in page.text
+    assert not any(tag == "script" for tag, _ in page.tags)
+    for tag, attributes in page.tags:
+        address = attributes.get("href") or attributes.get("src") or ""
+        assert tag == "a" or not address
+        assert address.startswith(("#", "https://x/commit/")) or not address
+    figures = [attributes for _, attributes in page.tags if "data-plot" in attributes]
+    assert figures
+    for attributes in figures:
+        assert attributes["aria-label"]
+    labels = [attributes for tag, attributes in page.tags if tag == "option"]
+    assert len(labels) == 2
+    assert "50.0 tok/s" in page.text
+    assert "generate.Decode.track_token('2b', 1, 512) +100.0 % 100 ms 200 ms" in page.text
+
+
+def test_the_browser_s_files(tmp_path: Path, repo: Any) -> None:
+    full(tmp_path / "results")
+    page, html = published(tmp_path, repo)
+    folder = tmp_path / "html" / "overview"
+    names = {path.name for path in folder.iterdir()}
+    assert names == {
+        "overview.html",
+        "overview.css",
+        "overview.js",
+        "plotly.min.js",
+        "machine-0.json",
+        "machine-1.json",
+    }
+    text = [(folder / f"machine-{i}.json").read_text(encoding="utf-8") for i in (0, 1)]
+    data = [json.loads(one, parse_constant=lambda name: pytest.fail(f"{name} is no JSON")) for one in text]
+    asked = [attributes["data-plot"] for _, attributes in page.tags if "data-plot" in attributes]
+    assert sorted(asked) == sorted(name for one in data for name in one["plots"])
+    facts = {short: commit["facts"] for one in data for short, commit in one["commits"].items() if commit["facts"]}
+    assert facts == {"bbbbbbbb": [["compiler", "<GCC>"]]}
+    stamp = re.search(r'data-stamp="(\w+)"', html)
+    measured(tmp_path / "results", HASHES[1], greedy(0.03))
+    _, later = published(tmp_path, repo)
+    assert stamp is not None
+    assert stamp[0] not in later  # so that no browser draws what it has kept
+
+
+def test_subjects_come_from_the_repository(repo: Any) -> None:
+    assert list(overview.subjects(repo).values()) == ["add <b>it</b>"]
