@@ -417,8 +417,8 @@ def changed_most(history: History) -> list[Changed]:
         return []
     found = []
     for one in history.series:
-        values = dict(one.measured)
-        before, after = values.get(two[0]), values.get(two[1])
+        values = {point.commit: point.measured for point in one.points[-2:]}
+        before, after = (values.get(commit) for commit in two)
         if before and after and before > 0 and after > 0 and abs(after / before - 1) >= LITTLE:
             found.append(Changed(one, before, after))
     return sorted(found, key=lambda change: -abs(math.log(change.ratio)))[:MOST_CHANGES]

@@ -6,6 +6,7 @@ import ast
 import itertools
 import math
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -68,7 +69,7 @@ class Series:
         values = ", ".join(map(plain, self.params.values()))
         return f"{self.benchmark} ({values})" if values else self.benchmark
 
-    @property
+    @cached_property
     def measured(self) -> list[tuple[Commit, float]]:
         """Commits that have a number, oldest first."""
         return [(point.commit, point.measured) for point in self.points if point.measured is not None]
