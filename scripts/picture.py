@@ -16,10 +16,16 @@ import shutil
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 WIDTH, HEIGHT = 1200, 1500
+ALL_DRAWN = """
+() => [...document.querySelectorAll(".machine:not([hidden]) .plot")]
+    .filter((plot) => plot.getBoundingClientRect().top < innerHeight)
+    .every((plot) => plot.querySelector(".main-svg"))
+"""
 COLORS = 128  # enough for a page of few, and a third of the bytes
 
 
@@ -69,16 +75,22 @@ def taken(address: str, scheme: str, machine: str | None) -> bytes:
         page = browser.new_page(color_scheme=scheme, viewport={"width": WIDTH, "height": HEIGHT})
         page.goto(address)
         page.wait_for_selector("#overview h1")
-        if machine:
-            page.select_option("#overview-machine", label=machine)
-        page.wait_for_function(
-            "() => [...document.querySelectorAll('.machine:not([hidden]) .plot')]"
-            ".filter((plot) => plot.getBoundingClientRect().top < innerHeight)"
-            ".every((plot) => plot.querySelector('.main-svg'))"
-        )
+        choose(page, machine)
+        page.wait_for_function(ALL_DRAWN)
         png = page.screenshot()
         browser.close()
     return bytes(png)
+
+
+def choose(page: Any, machine: str | None) -> None:
+    """The machine that is asked for."""
+    known = page.locator("#overview-machine option").all_text_contents()
+    if machine in known:
+        page.select_option("#overview-machine", label=machine)
+    elif machine:
+        sys.exit(
+            f"picture: no machine {machine!r} there; " + (f"one of: {', '.join(known)}" if known else "only one is")
+        )
 
 
 if __name__ == "__main__":
