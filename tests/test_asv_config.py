@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +105,21 @@ def test_asv_itself_is_pinned() -> None:
 
 
 def test_plugins_are_names_that_asv_does_not_ignore(config: dict[str, Any]) -> None:
-    assert all(name.startswith(".") for name in config.get("plugins", []))
+    assert config["plugins"] == [".tracking.dashboard.publisher"]
+    for name in config["plugins"]:
+        assert name.startswith("."), "else asv looks among its own, and says nothing when it finds none"
+        assert (ROOT / (name[1:].replace(".", "/") + ".py")).is_file()
+
+
+def test_what_asv_loads_for_every_command_is_light() -> None:
+    """`asv run` loads the plugin too: it must need nothing that only pages need."""
+    pytest.importorskip("asv")
+    code = "import sys, asv.main; before = set(sys.modules); import tracking.dashboard.publisher; "
+    code += (
+        "new = {name.partition('.')[0] for name in set(sys.modules) - before}; print(*new - sys.stdlib_module_names)"
+    )
+    found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert found.stdout.split() == ["tracking"]
 
 
 def test_no_place_or_index_of_one_machine_is_named() -> None:
