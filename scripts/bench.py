@@ -65,12 +65,13 @@ def bench(*, quick: bool, only: str, machine: str) -> int:
         reason = asv_run.no_space(ROOT) if asv_run.is_full(ROOT) else f"asv ended with {status} before it measured"
         say(f"{reason}; to see more: .venv/bin/python -m asv -v {' '.join(asv)!r}")
         return status
+    recorded = record(commit, machine, env)
     published = asv_run.run(ROOT, ["publish", "--no-pull"], env)
     untargeted = print_targets(model)
     say("open the dashboard with: make preview" if published == 0 else f"asv publish ended with {published}")
     for line in failed:
         say(f"[red]failed[/red]: {line}")
-    return status or published or untargeted
+    return status or recorded or published or untargeted
 
 
 def smoke(machine: str, only: str) -> int:
@@ -96,6 +97,23 @@ def asv_environment() -> dict[str, str]:
         if os.environ.get(name):
             say(f"{name} is ignored: a series always means the machine's best kernels, and names its threads")
     return surroundings.asv_environment(ROOT)
+
+
+def record(commit: str, machine: str, env: dict[str, str]) -> int:
+    """Where the numbers of this run come from, beside them; 1 when it cannot be told."""
+    from tracking import commits, provenance
+    from tracking.errors import TrackingError
+    from tracking.suite import Suite
+
+    try:
+        with surroundings.surroundings(ROOT), console.status("recording what was measured with"):
+            os.environ.update(env)  # names the model
+            provenance.save_commit(Suite(ROOT), commits.find(ROOT, commit), machine)
+    except TrackingError as error:
+        console.print(error.details, markup=False, style="dim")
+        say(f"[red]what was measured with could not be recorded[/red]: {error}")
+        return 1
+    return 0
 
 
 def print_targets(model: Path) -> int:

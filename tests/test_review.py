@@ -270,8 +270,9 @@ def test_a_review_finds_what_is_there(root: Path) -> None:
 
     # asv's own command reads what was written.
     results = root / ".asv" / "results"
-    names = sorted(path.name[:8] for path in results.rglob("*-*.json"))
-    assert names == sorted([git(root, "rev-parse", "HEAD")[:8], git(root, "rev-parse", "HEAD^")[:8]])
+    names = sorted(path.name for path in results.glob("*/*-*.json"))
+    assert [name[:8] for name in names] == sorted(git(root, "rev-parse", rev)[:8] for rev in ("HEAD", "HEAD^"))
+    assert sorted(path.name for path in results.glob("*/provenance/*")) == names
     compared = subprocess.run(
         [sys.executable, "-m", "asv", "compare", "HEAD^", "HEAD"], cwd=root, capture_output=True, text=True, check=True
     ).stdout

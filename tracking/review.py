@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from tracking import commits, machine, report, results, verdict
+from tracking import commits, machine, provenance, report, results, verdict
 from tracking.command import perform
 from tracking.errors import TrackingError
 from tracking.pair import Pair
@@ -44,7 +44,6 @@ PLACE = Path(".asv") / "review"
 DEFAULT_BENCH = "^(?!peers\\.)(?!.*'gguf')"
 # What a time that changed is held against, when it was not asked for: counts, so one round of them is enough.
 COUNTS = r"^instructions\."
-MODELS = ("tiny", "2b", "2b-qk256", "given")
 
 
 @dataclass(frozen=True)
@@ -149,9 +148,9 @@ class Review:
             self.count(suite, sides, cases, counts, store)
             found = self.conclude(cases, counts, store, sides)
             report.save(found, self.folder)
+            report.print_table(found, self.console)
             if self.options.keep_results:
-                self.save_results(suite, store)
-        report.print_table(found, self.console)
+                self.save_results(suite, store, sides)
         where = self.folder.relative_to(self.root)
         results_too = ", and asv's results of both commits" if self.options.keep_results else ""
         self.say(f"written: {where}/review.md, review.json{results_too}")
@@ -298,12 +297,13 @@ class Review:
         spent = store.seconds / 60
         return report.Report(base, head, self.machine.as_dict(), models_of(rows), self.notes, spent, rows)
 
-    def save_results(self, suite: Suite, store: Store) -> None:
-        """Asv's files, of both commits."""
+    def save_results(self, suite: Suite, store: Store, sides: tuple[Side, Side]) -> None:
+        """Asv's files of both commits, and where their numbers come from."""
         name = results.remember_machine(self.options.machine or platform.node() or "unnamed")
         rounds: dict[str, list[Round]] = store.by_benchmark
-        for commit, side in ((self.base, "base"), (self.head, "head")):
-            results.save(suite, commit, side, rounds, name)
+        for side in sides:
+            results.save(suite, side.commit, side.label, rounds, name)
+            provenance.save(suite, side, name)
 
 
 def describe(side: Side) -> dict[str, str]:
@@ -337,5 +337,5 @@ def add_counts(rows: Sequence[report.Row], counted: Sequence[Round]) -> None:
 def models_of(rows: Sequence[report.Row]) -> list[str]:
     """The models that were measured, and the file of the one that was given."""
     used = [row.benchmark for row in rows if row.ratio is not None]
-    found = [name for name in MODELS if any(re.search(rf"'{name}'", full) for full in used)]
+    found = [name for name in provenance.MODELS if any(re.search(rf"'{name}'", full) for full in used)]
     return [f"given ({os.environ.get('BITNET_GGUF')})" if name == "given" else name for name in found]
