@@ -47,7 +47,7 @@ REMOTE_ONLY = re.compile(r"""\s(?:integrity|crossorigin|referrerpolicy)=(?:"[^"]
 LOADING = ("src", "srcset", "data", "poster", "background", "xlink:href")  # and href, where no person clicks it
 CLICKED = ("a", "area")
 OUTSIDE = re.compile(r"\s*(?:(?!data:|blob:|about:)[a-z][a-z0-9+.-]*:|//|\\\\)", re.IGNORECASE)
-IN_CSS = re.compile(r"""(?:url\(|@import)\s*["']?\s*([^"')\s;]+)""", re.IGNORECASE)
+IN_CSS = re.compile(r"""(?:url\(|@import(?!\s*url))\s*["']?\s*([^"')\s;]+)""", re.IGNORECASE)
 IN_SCRIPT = re.compile(r"""(?:https?|wss?):?//[^\s"'`<>)]+|["'`]//[\w.-]+\.\w+/[^\s"'`]*""", re.IGNORECASE)
 
 
