@@ -34,10 +34,14 @@ results-fetch: ## merge the branch `results`, the remote's too, into the results
 	@$(BOOTSTRAP) bench
 	@$(PY) -m tracking archive fetch
 
-preview: ## show the dashboard of the last `make bench` or `make history` in a browser
+preview: ## show the dashboard in a browser; Ctrl-C ends it
+	@if [ ! -e .asv/results/benchmarks.json ] && [ ! -e .asv/html/index.json ]; then \
+		echo "preview: nothing is measured yet; \`make bench\` measures this commit and publishes (11 minutes; QUICK=1: 2)" >&2; \
+		exit 2; \
+	fi
 	@$(BOOTSTRAP) bench
-	@test -f .asv/html/index.html || { echo "preview: no dashboard yet; \`make bench\` or \`make history\` makes one"; exit 2; }
-	@$(PY) -m asv preview --browser
+	@[ -e .asv/html/index.json ] || $(PY) -m asv publish --no-pull
+	@trap : INT; $(PY) -m asv preview --browser
 
 check-bench: ## try every benchmark of the tiny model once, saving nothing; fails when one of them does
 	@$(BOOTSTRAP) bench

@@ -112,6 +112,9 @@ def test_each_commit_is_measured_once_and_what_cannot_be_is_named(
     assert log_of(root) == ["1.6 tiny", "1.0 tiny", "1.5 tiny"]
     assert results_of(root, hashes["slower"])["speed.Speed.track_speed"][0] == 1.5
     assert results_of(root, hashes["slower"])["size.Size.track_size"] == [100]
+    assert sorted(path.name[:8] for path in (root / ".asv" / "results").glob("*/provenance/*.json")) == sorted(
+        short[subject] for subject in ("first", "slower", "without", "last")
+    )
     assert not list((root / ".asv" / "results").glob(f"*/{short['documents']}-*"))
     assert not list((root / ".asv").rglob("*.writing-*"))
 

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from asv.util import UserError
 from rich.console import Console
 
-from tracking import asv_run, commits, machine, models, report, results
+from tracking import asv_run, commits, machine, models, provenance, report, results
 from tracking.command import EXIT_UNMEASURED, perform
 from tracking.errors import TrackingError
 from tracking.progress import Progress, clock
@@ -257,7 +257,7 @@ class History:
         if failed:
             self.failed[commit] = failed
         if groups:
-            # PROVENANCE: save_commit(self.suite, commit, self.machine), of what was measured just now.
+            provenance.save_commit(self.suite, commit, self.machine)
             counts = ", ".join(f"{states.count(s)} {s}" for s in (MEASURED, FAILED, SKIPPED, OPEN) if s in states)
             self.say(f"{done + 1} of {total}: {commit.short} ({commit.subject}): {counts}")
         else:

@@ -74,10 +74,15 @@ except metadata.PackageNotFoundError:
 models = {}
 if names:
     sys.path.append(place)
-    common = importlib.import_module(package + ".common")
+    try:
+        model_path = importlib.import_module(package + ".common").model_path
+    except ModuleNotFoundError as error:
+        if error.name != package + ".common":
+            raise
+        model_path = None
     for name in names:
         try:
-            models[name] = str(common.model_path(name))
+            models[name] = model_path and str(model_path(name))
         except (NotImplementedError, OSError):
             models[name] = None
 print(json.dumps({"python": platform.python_version(), "numpy": numpy, "models": models}))

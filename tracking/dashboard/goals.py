@@ -95,7 +95,7 @@ def roofline(history: History) -> list[tuple[Limit, list[Bar]]]:
     found = []
     for limit in LIMITS:
         bars = []
-        for one in history.measured(limit.benchmark):
+        for one in history.measured(limit.benchmark, *limit.names):
             label = ", ".join(_readable(name, one[name]) for name in limit.names)
             bars.append(Bar(label, one["isa"] if "isa" in one.params else "", Reading(limit.title, one, shown)))
         if bars:

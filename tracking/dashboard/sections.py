@@ -370,7 +370,7 @@ def _curves(history: History, axis: str, lines: Sequence[Line]) -> dict[str, lis
     for model in MODELS:
         curves: dict[str, list[tuple[int, Reading]]] = {}
         for line in lines:
-            for one in history.measured(line.benchmark, model=model, **line.params):
+            for one in history.measured(line.benchmark, axis, *line.names, model=model, **line.params):
                 label = threads_said(line.label.format(*(one[name] for name in line.names)))
                 curves.setdefault(label, []).append((int(one[axis]), Reading(label, one, TOKENS)))
         drawn = [

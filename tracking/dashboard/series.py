@@ -123,9 +123,11 @@ class History:
             if all(name in one.params and one[name] == value for name, value in wanted.items())
         ]
 
-    def measured(self, benchmark: str, **params: str) -> list[Series]:
-        """Of those, the ones that have a number."""
-        return [one for one in self.find(benchmark, **params) if one.latest]
+    def measured(self, benchmark: str, *names: str, **params: str) -> list[Series]:
+        """Of those, the ones that have a number, and parameters of these names: an older suite may have had others."""
+        return [
+            one for one in self.find(benchmark, **params) if one.latest and all(name in one.params for name in names)
+        ]
 
 
 def plain(text: str) -> str:
