@@ -64,6 +64,12 @@ def need_isa(isa: str) -> None:
         raise NotImplementedError(f"no {isa} here")
 
 
+def need_convertible(dtype: str) -> None:
+    """Skip a format that this commit does not convert."""
+    if dtype not in [known.value for known in need("bitnet_core.dtypes", "DType").DType if known.convertible]:
+        raise NotImplementedError(f"this commit does not convert {dtype}")
+
+
 def model_path(name: str) -> Path:
     """Where a model of ``MODELS``, or "2b-qk256", lies; skip when it is not there.
 

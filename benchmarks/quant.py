@@ -22,6 +22,7 @@ class Quant:
 
     def setup(self, dtype, size):
         dtypes = common.need("bitnet_core.dtypes", "quantize", "dequantize")
+        common.need_convertible(dtype)
         self.mib = MIB[size]
         shape = (self.mib * (1 << 20) // 4 // NE0, NE0)
         threads = common.all_threads()

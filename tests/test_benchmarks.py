@@ -21,6 +21,8 @@ import numpy as np
 import pytest
 from test_pack import level_packs
 
+from tracking import asv_run, models
+
 if TYPE_CHECKING:
     from types import ModuleType
 
@@ -137,13 +139,13 @@ def test_shape_names_say_their_shapes() -> None:
 # ---- what `make bench` selects ----
 
 
-def selected(bench: ModuleType, name: str) -> list[str]:
-    pattern = bench.select(name)
+def selected(name: str) -> list[str]:
+    pattern = models.select(name)
     return [full for item in ALL if re.search(pattern, full := full_name(*item))]
 
 
-def test_a_quick_run_selects_tiny_and_what_has_no_model(bench: ModuleType) -> None:
-    names = selected(bench, "tiny")
+def test_a_quick_run_selects_tiny_and_what_has_no_model() -> None:
+    names = selected("tiny")
     assert not [name for name in names if "'2b" in name or "given" in name]
     assert {name.partition("(")[0] for name in names} >= {
         *("load.Load.track_open", "memory.Memory.track_peak_anon", "quant.Quant.track_quantize_gib"),
@@ -153,28 +155,28 @@ def test_a_quick_run_selects_tiny_and_what_has_no_model(bench: ModuleType) -> No
 
 
 @pytest.mark.parametrize(("name", "without"), [("2b", ("'given'", "'2b-qk256'")), ("given", ("'2b'", "'2b-qk256'"))])
-def test_a_full_run_selects_tiny_and_its_model(bench: ModuleType, name: str, without: tuple[str, ...]) -> None:
-    names = selected(bench, name)
+def test_a_full_run_selects_tiny_and_its_model(name: str, without: tuple[str, ...]) -> None:
+    names = selected(name)
     assert not [full for full in names for value in without if value in full]
     assert f"generate.Decode.track_token('{name}', 2, 2048)" in names
     assert "generate.Decode.track_token('tiny', 2, 0)" in names
     assert "kernels.Gemv.track_gigaweight('i2_s', 'avx2', '2b/ffn_up 6912x2560', 2)" in names
 
 
-def test_the_qk256_model_is_measured_once_it_is_in_the_cache(bench: ModuleType) -> None:
+def test_the_qk256_model_is_measured_once_it_is_in_the_cache() -> None:
     from bitnet_core import synthetic
 
     path = synthetic.cached_path("2b", dtype="qk256")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.touch()
     try:
-        assert "generate.Decode.track_token('2b-qk256', 2, 0)" in selected(bench, "2b")
+        assert "generate.Decode.track_token('2b-qk256', 2, 0)" in selected("2b")
     finally:
         path.unlink()
 
 
-def test_a_run_can_be_narrowed(bench: ModuleType) -> None:
-    pattern = bench.select("tiny", "Decode|Read")
+def test_a_run_can_be_narrowed() -> None:
+    pattern = models.select("tiny", "Decode|Read")
     names = {full_name(*item) for item in ALL if re.search(pattern, full_name(*item))}
     assert names == {
         *(f"generate.Decode.{method}('tiny', {threads}, 0)" for method in TOKENS for threads in (1, 2)),
@@ -182,7 +184,7 @@ def test_a_run_can_be_narrowed(bench: ModuleType) -> None:
     }
 
 
-def test_failures_are_named_with_their_parameters(bench: ModuleType, tmp_path: Path) -> None:
+def test_failures_are_named_with_their_parameters(tmp_path: Path) -> None:
     results = {
         "a.B.track_c": [[1.0, None, math.nan, None], [["'tiny'", "'2b'"], ["1", "2"]]],
         "a.B.track_d": [[2.0], []],
@@ -191,7 +193,7 @@ def test_failures_are_named_with_their_parameters(bench: ModuleType, tmp_path: P
     text = json.dumps({"result_columns": ["result", "params"], "results": results})
     (tmp_path / "0123abcd-env.json").write_text(text, encoding="utf-8")
     (tmp_path / "ffffffff-env.json").write_text(text, encoding="utf-8")
-    found = bench.failures(tmp_path, "0123abcd" + 32 * "0", bench.select("tiny"))
+    found = asv_run.failures(tmp_path, "0123abcd" + 32 * "0", models.select("tiny"))
     assert found == ["a.B.track_c('tiny', 2)", "a.B.track_e"]
 
 
