@@ -298,6 +298,37 @@ def test_counts_that_are_the_same_say_so() -> None:
     assert row.moved == ["instructions: none (hot paths counted: 1)"]
 
 
+def test_counts_that_fail_are_named_and_cost_no_budget(root: Path) -> None:
+    path = root / "benchmarks" / "instructions.py"
+    path.write_text(COUNTS.replace("import fake\n", "import fake\n        assert work == 'changed' or not fake.HEAD\n"))
+    found, _ = run(root, bench="Times")
+    (note,) = [note for note in found.notes if "counted" in note]
+    assert note.startswith("instructions.Count.track_instructions('unchanged') could not be counted: head: ")
+    store = next((root / ".asv" / "review").glob("*-*")) / "rounds.jsonl"
+    seconds = [json.loads(line) for line in store.read_text().splitlines()[1:]]
+    assert found.minutes == pytest.approx(sum(one["seconds"] for one in seconds if "Times" in one["full"]) / 60)
+
+
+def test_damaged_results_are_named_and_the_report_is_kept(root: Path) -> None:
+    place = root / ".asv" / "results" / os.uname().nodename
+    run(root, bench="Times")
+    for path in place.glob("*-*.json"):
+        path.write_text("{")
+    status, said = command(root, "--bench", "Times")
+    assert status == 2, "1 would mean worse"
+    assert "are damaged, so nothing was added to them" in said
+    assert "Traceback" not in said
+    assert next((root / ".asv" / "review").glob("*-*/review.md")).stat().st_size > 0
+
+
+def test_a_mistake_of_our_own_is_not_taken_for_worse(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(review, "add_counts", lambda *_: 1 / 0)
+    status, said = command(root, "--bench", "Times")
+    assert status == 2
+    assert "ZeroDivisionError" in said
+    assert "please report the lines above" in said
+
+
 def test_what_is_decided_is_not_measured_again(root: Path) -> None:
     first, _ = run(root, bench="Times|Bytes")
     again, said = run(root, bench="Times|Bytes")

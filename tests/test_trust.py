@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -148,6 +149,17 @@ def test_the_summary_counts() -> None:
     assert "none done yet" in trust.summary(records, commits.Commit("d" * 40, "", ""))
 
 
+def test_a_plant_that_was_changed_is_another_experiment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "kernel-5.patch").write_text("one", encoding="utf-8")
+    monkeypatch.setattr(trust, "PLANTS", tmp_path)
+    experiment = trust.Experiment("kernel-5", 0, "bench", 3.0, "target")
+    before = experiment.digest
+    assert replace(experiment, index=1).digest == before
+    assert len({before, replace(experiment, budget=1.0).digest, replace(experiment, bench="b").digest}) == 3
+    (tmp_path / "kernel-5.patch").write_text("two", encoding="utf-8")
+    assert experiment.digest != before
+
+
 def test_what_is_done_is_not_done_again(
     root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -159,7 +171,8 @@ def test_what_is_done_is_not_done_again(
             carried.append(("interrupted", 0))
             raise KeyboardInterrupt
         carried.append((experiment.kind, experiment.index))
-        return record(experiment.kind, experiment.index, t="worse") | {"commit": commit.hash}
+        known = {"commit": commit.hash, "digest": experiment.digest}
+        return record(experiment.kind, experiment.index, t="worse") | known
 
     monkeypatch.setattr(trust, "carry_out", carry_out)
     args = ["--only", "same", "kernel-5", "--same", "2", "--each", "1"]
@@ -172,4 +185,6 @@ def test_what_is_done_is_not_done_again(
     kept = [json.loads(line) for line in (root / trust.FILE).read_text().splitlines()]
     assert [(one["kind"], one["index"]) for one in kept] == [("same", 0), ("same", 1), ("kernel-5", 0)]
     assert "| kernel-5 " in (root / trust.FILE).with_suffix(".md").read_text()
+    assert trust.main([*args, "--summary", "--budget", "1"]) == 0
+    assert "none done yet" in (root / trust.FILE).with_suffix(".md").read_text(), "reviews of another length"
     assert trust.main([*args, "--summary"]) == 0

@@ -123,9 +123,9 @@ def make_row(case: Case, rounds: Sequence[Round], verdict: Verdict | None, again
     failed = next((one.failed for one in rounds if one.failed), None)
     skipped = next((one.skipped for one in rounds if one.skipped), None)
     if failed:
-        row.word, row.reason = FAILED, _by_side(failed)
+        row.word, row.reason = FAILED, by_side(failed)
     elif skipped:
-        row.word, row.reason = SKIPPED if len(skipped) > 1 else NEW if "base" in skipped else GONE, _by_side(skipped)
+        row.word, row.reason = SKIPPED if len(skipped) > 1 else NEW if "base" in skipped else GONE, by_side(skipped)
     elif verdict is not None and row.rounds:
         measured = [one for one in rounds if one.measured]
         row.word, row.ratio, row.low, row.high = verdict.word, verdict.ratio, verdict.low, verdict.high
@@ -165,7 +165,7 @@ def again_command(base: str, head: str, full: str) -> str:
     return f".venv/bin/python -m tracking review --base {base} --head {head} --bench {shlex.quote(pattern)}"
 
 
-def _by_side(reasons: dict[str, str]) -> str:
+def by_side(reasons: dict[str, str]) -> str:
     """Why, once if it is the same on both sides."""
     texts = set(reasons.values())
     if len(texts) == 1 and len(reasons) > 1:

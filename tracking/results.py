@@ -19,6 +19,7 @@ from asv.results import Results
 from asv.runner import BenchmarkResult
 from asv.util import UserError
 
+from tracking.errors import TrackingError
 from tracking.machine import cpu_name
 
 if TYPE_CHECKING:
@@ -61,7 +62,13 @@ def save(suite: Suite, commit: Commit, side: str, rounds: dict[str, list[Round]]
     params = dict(machine.__dict__) | {"python": env.python} | env.requirements
     date = suite.repo.get_date(commit.hash)
     results = Results(params, env.requirements, commit.hash, date, env.python, env.name, env.env_vars)
-    results.load_data(str(suite.results_dir))
+    try:
+        results.load_data(str(suite.results_dir))
+    except (UserError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise TrackingError(
+            f"asv's results of {commit.short} are damaged, so nothing was added to them: remove the file ({reason})"
+        ) from None
     for name, benchmark in suite.benchmarks.items():
         selected = suite.benchmarks.benchmark_selection[name]
         combinations = list(itertools.product(*benchmark["params"])) if benchmark["params"] else [()]

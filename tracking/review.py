@@ -199,7 +199,7 @@ class Review:
 
     def measure(self, suite: Suite, sides: tuple[Side, Side], cases: list[Case], store: Store) -> None:
         """Passes over what is undecided, each with new workers, until there is none or no time."""
-        begin, before = time.monotonic(), store.seconds
+        begin, before = time.monotonic(), seconds_of(cases, store)
 
         def left() -> float:
             return 60 * self.options.budget - before - (time.monotonic() - begin)
@@ -276,6 +276,9 @@ class Review:
             for i, case in enumerate(wanted):
                 status.update(f"review: what else moved: {case.full}, {len(wanted) - i} left")
                 store.add(pair.round(case, "base"))
+        for case in counts:
+            for failed in (found.failed for found in store.by_benchmark[case.full] if found.failed):
+                self.note(f"{case.full} could not be counted: {report.by_side(failed)}")
 
     # ---- the outcome ----
 
@@ -294,7 +297,7 @@ class Review:
         ]
         add_counts(rows, [found for case in counts for found in rounds.get(case.full, []) if found.measured])
         base, head = (describe(side) for side in sides)
-        spent = store.seconds / 60
+        spent = seconds_of(cases, store) / 60
         return report.Report(base, head, self.machine.as_dict(), models_of(rows), self.notes, spent, rows)
 
     def save_results(self, suite: Suite, store: Store, sides: tuple[Side, Side]) -> None:
@@ -304,6 +307,11 @@ class Review:
         for side in sides:
             results.save(suite, side.commit, side.label, rounds, name)
             provenance.save(suite, side, name)
+
+
+def seconds_of(cases: Sequence[Case], store: Store) -> float:
+    """What the rounds of these benchmarks took; what was counted on top of them is beyond the budget."""
+    return sum(one.seconds for case in cases for one in store.by_benchmark.get(case.full, []))
 
 
 def describe(side: Side) -> dict[str, str]:

@@ -12,6 +12,7 @@ within which the true rates lie, and written to .asv/trust/trust.md.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import math
 import os
@@ -86,6 +87,13 @@ class Experiment:
     budget: float
     target: str = ""
 
+    @property
+    def digest(self) -> str:
+        """Of all that its answer depends on besides the commit: the patch, the benchmarks, the time."""
+        patch = PLANTS / f"{self.kind}.patch"
+        text = patch.read_text(encoding="utf-8") if self.target else ""
+        return hashlib.sha256(f"{text}\0{self.bench}\0{self.budget:g}".encode()).hexdigest()[:12]
+
 
 def main(argv: list[str]) -> int:
     """Do the experiments that are not done; 0 when all that were asked for are."""
@@ -104,7 +112,8 @@ def trust(root: Path, options: argparse.Namespace, console: Console) -> int:
         if not options.summary and not done(path, commit, experiment):
             console.rule(f"{experiment.kind}, review {experiment.index + 1}")
             add(path, carry_out(root, commit, experiment, console))
-    text = summary(read(path), commit)
+    asked = {experiment.digest for experiment in experiments(options)}
+    text = summary([one for one in read(path) if one.get("digest") in asked], commit)
     report.write_whole(path.with_suffix(".md"), text)
     console.print(text, markup=False)
     return 0
@@ -162,6 +171,7 @@ def carry_out(root: Path, commit: Commit, experiment: Experiment, console: Conso
         "commit": commit.hash,
         "kind": experiment.kind,
         "index": experiment.index,
+        "digest": experiment.digest,
         "target": experiment.target,
         "minutes": round(found.minutes, 2),
         "load": found.machine["load"],
@@ -185,8 +195,8 @@ def read(path: Path) -> list[dict[str, Any]]:
 
 def done(path: Path, commit: Commit, experiment: Experiment) -> bool:
     """Whether an experiment's line is there."""
-    key = (commit.hash, experiment.kind, experiment.index)
-    return any((one["commit"], one["kind"], one["index"]) == key for one in read(path))
+    key = (commit.hash, experiment.kind, experiment.index, experiment.digest)
+    return any((one["commit"], one["kind"], one["index"], one.get("digest")) == key for one in read(path))
 
 
 def add(path: Path, record: dict[str, Any]) -> None:

@@ -24,9 +24,13 @@ text differ by that. "Worse" means that the whole interval lies beyond `least`: 
 that the whole interval lies within `same` on both sides (equivalence testing by two one-sided tests; Schuirmann,
 J. Pharmacokin. Biopharm. 15, 1987). Neither is "cannot tell": too few rounds, or too noisy a machine.
 
-**Counts.** Bytes and instructions that agree from round to round are not a sample of noise. When COUNTS_AGREE rounds
-of each side, and three quarters of all, lie within a quarter of `least` or `slack` of that side's median, the ratios of
-any two of those are the interval. Counts that scatter more, or whose interval decides nothing, are treated like times.
+**Counts.** Instructions are a function of the program: the same number EXACT_ROUNDS times on each side is that number,
+and their ratio has no noise. Bytes are few values that come back, so that rounds may agree by chance and let the
+interval shrink to nothing. If the sides do not differ, the chance that n rounds of each part them whole is at most
+2 / C(2n, n) (every order is as likely; Fisher, The Design of Experiments, 1935); if they differ by the margin of
+"same", the chance that all lie within it is at most 2 / 2^n, since all of a side would lie on one side of its median.
+What agrees after more rounds agreed after fewer, so looks need not share these chances. Before they are small enough no
+look decides.
 """
 
 from __future__ import annotations
@@ -49,7 +53,7 @@ FALSE_ALARMS = 0.05  # chance that a review without any difference has a "worse"
 FALSE_SAME = 0.05  # chance that a benchmark that differs by as much as `same` is called "same"; of more, far less
 FIRST_LOOK, NEXT_LOOK = 5, 1.4
 TRIM = 1 / 8  # of the rounds, at each end
-COUNTS_AGREE = 4
+EXACT_ROUNDS = 2
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,7 @@ TIME = Limits(0.01, 0.03)
 TWO_PAGES = 8192.0  # memory comes in pages, and a process has one more or less of them each time
 LIMITS = {"seconds": TIME, "bytes": Limits(0.005, 0.01, TWO_PAGES), "instructions": Limits(0.0025, 0.005)}
 COUNTED = {"bytes", "instructions"}
+EXACT = {"instructions"}
 
 
 @dataclass(frozen=True)
@@ -106,8 +111,8 @@ def decide(rounds: Sequence[Round], unit: str, n_benchmarks: int) -> Verdict:
     'worse'
     """
     limits = LIMITS.get(unit, TIME)
-    if unit in COUNTED and (counted := _decide_counts(rounds, limits)) is not None:
-        return counted
+    if unit in EXACT and (exact := _decide_exact(rounds, limits)) is not None:
+        return exact
     ratios = [log_ratio(one) for one in rounds]
     margin = limits.same_at(statistics.median(one.low["base"] for one in rounds)) if rounds else limits.same
     limits = replace(limits, same=margin)
@@ -118,6 +123,12 @@ def decide(rounds: Sequence[Round], unit: str, n_benchmarks: int) -> Verdict:
             break
         share = 1 / (k * (k + 1))
         verdict = _look(ratios[:n], limits, alarm * share, 2 * same * share)
+        if (
+            verdict.decided
+            and unit in COUNTED
+            and chance_agreement(n, verdict.word) > (same if verdict.word == SAME else alarm)
+        ):
+            verdict = replace(verdict, word=UNKNOWN)
         if verdict.decided:
             return verdict
     if verdict is None:  # too few for any look
@@ -153,33 +164,24 @@ def _look(ratios: Sequence[float], limits: Limits, alarm: float, same: float) ->
     return Verdict(UNKNOWN, math.exp(middle), math.exp(low), math.exp(high), n)
 
 
-def _decide_counts(rounds: Sequence[Round], limits: Limits) -> Verdict | None:
-    """The verdict when the counts of each side agree and are enough for one; else None."""
-    base = _agreeing([one.low["base"] for one in rounds], limits)
-    head = _agreeing([one.low["head"] for one in rounds], limits)
-    if not base or not head:
+def _decide_exact(rounds: Sequence[Round], limits: Limits) -> Verdict | None:
+    """The verdict when each side always gave the same number; else None."""
+    base, head = ({one.low[side] for one in rounds} for side in ("base", "head"))
+    if len(rounds) < EXACT_ROUNDS or len(base) > 1 or len(head) > 1:
         return None
-    ratio, low, high = statistics.median(head) / statistics.median(base), min(head) / max(base), max(head) / min(base)
-    margin = 1 + limits.same_at(statistics.median(base))
-    if low > 1 + limits.least:
-        word = WORSE
-    elif high < 1 / (1 + limits.least):
-        word = BETTER
-    elif 1 / margin < low and high < margin:
-        word = SAME
-    else:
-        return None
-    return Verdict(word, ratio, low, high, len(rounds))
+    ratio = head.pop() / base.pop()
+    certain = math.log(ratio)
+    word = SAME if abs(certain) <= math.log1p(limits.least) else WORSE if certain > 0 else BETTER
+    return Verdict(word, ratio, ratio, ratio, len(rounds))
 
 
-def _agreeing(counts: Sequence[float], limits: Limits) -> list[float]:
-    """The counts that agree with most of the others, when there are enough of them."""
-    if len(counts) < COUNTS_AGREE:
-        return []
-    middle = statistics.median(counts)
-    near = max(limits.least / 4 * middle, limits.slack)
-    found = [one for one in counts if abs(one - middle) <= near]
-    return found if len(found) >= max(COUNTS_AGREE, 0.75 * len(counts)) else []
+def chance_agreement(n: int, word: str) -> float:
+    """The chance that n rounds of few values, which come back, agree on a word that is wrong.
+
+    >>> round(chance_agreement(5, WORSE), 4), chance_agreement(6, SAME)
+    (0.0079, 0.03125)
+    """
+    return 2 / 2**n if word == SAME else 2 / math.comb(2 * n, n)
 
 
 # ---- the interval ----
