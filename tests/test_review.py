@@ -286,6 +286,8 @@ def test_what_changed_is_held_against_counts_that_nobody_asked_for(root: Path) -
     slow = next(row for row in found.rows if row.word == "worse")
     assert slow.moved == ["instructions.Count.track_instructions('changed') +2.0 %"]
     assert {row.benchmark.partition(".")[0] for row in found.rows} == {"all"}, "counts have no verdict of their own"
+    found, _ = run(root, bench="Times", name="without", with_counts=False)
+    assert next(row for row in found.rows if row.word == "worse").moved == []
     found, _ = run(root, bench="Cached")
     assert found.count("worse") == 0
     rounds = [folder / "rounds.jsonl" for folder in (root / ".asv" / "review").glob("*-*")]

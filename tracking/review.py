@@ -58,6 +58,7 @@ class Options:
     machine: str = ""
     name: str = ""  # tells reviews of the same commits apart
     keep_results: bool = True  # in asv's files
+    with_counts: bool = True  # what else moved, when a time changed
 
 
 def main(argv: list[str]) -> int:
@@ -145,7 +146,8 @@ class Review:
             cases, counts = suite.discover(self.head, self.options.bench, COUNTS)
             store = self.open_store(suite)
             self.measure(suite, sides, cases, store)
-            self.count(suite, sides, cases, counts, store)
+            if self.options.with_counts:
+                self.count(suite, sides, cases, counts, store)
             found = self.conclude(cases, counts, store, sides)
             report.save(found, self.folder)
             report.print_table(found, self.console)

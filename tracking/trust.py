@@ -157,6 +157,7 @@ def carry_out(root: Path, commit: Commit, experiment: Experiment, console: Conso
         budget=experiment.budget,
         name=f"trust-{experiment.kind}-{experiment.index}",
         keep_results=False,  # scratch commits have no place in the project's history
+        with_counts=False,  # the verdict alone is tried
     )
     found = review(root, options, console)
     folder = root / PLACE / folder_name(commit, other, options)
