@@ -18,6 +18,7 @@ pytest.importorskip("asv", reason="no asv here; `scripts/bootstrap bench test` i
 pytest.importorskip("plotly", reason="no plotly here; `scripts/bootstrap bench test` installs it")
 pytest.importorskip("jinja2", reason="no jinja2 here; `scripts/bootstrap bench test` installs it")
 
+import small_site
 from asv.machine import Machine
 from asv.results import Results
 from asv.runner import BenchmarkResult
@@ -572,13 +573,13 @@ def repo(tmp_path_factory: pytest.TempPathFactory) -> Any:
     identity = ["-c", "user.name=n", "-c", "user.email=e@x.invalid"]
     subprocess.run(["git", "init", "-q", "."], cwd=path, check=True)
     subprocess.run(["git", *identity, "commit", "-q", "--allow-empty", "-m", "add <b>it</b>"], cwd=path, check=True)
-    return SimpleNamespace(_path=str(path))
+    return SimpleNamespace(_path=str(path), get_tags=dict, get_branch_commits=lambda _: HASHES)
 
 
 def published(tmp_path: Path, repo: Any, show: str = "#") -> tuple[Page, str]:
     html_dir = tmp_path / "html"
     html_dir.mkdir(exist_ok=True)
-    conf = SimpleNamespace(project="a <project>", show_commit_url=show)
+    conf = SimpleNamespace(project="a <project>", show_commit_url=show, branches=["HEAD"])
     overview.write(html_dir, tmp_path / "results", BENCHMARKS, REVISIONS, conf, repo)
     html = (html_dir / "overview" / "overview.html").read_text(encoding="utf-8")
     return Page(html), html
@@ -674,3 +675,47 @@ def test_the_browser_s_files(tmp_path: Path, repo: Any) -> None:
 
 def test_subjects_come_from_the_repository(repo: Any) -> None:
     assert list(overview.subjects(repo).values()) == ["add <b>it</b>"]
+
+
+# ---- branches ----
+
+
+def of_site(site: small_site.Site) -> tuple[Page, str]:
+    """What asv itself publishes."""
+    done = small_site.publish(site)
+    assert done.returncode == 0, done.stdout + done.stderr
+    html = (site.html / "overview" / "overview.html").read_text(encoding="utf-8")
+    return Page(html), html
+
+
+def side_commit(site: small_site.Site) -> str:
+    """A commit beside the branch, ten times slower, as a review of it leaves it."""
+    small_site.git(site.root, "checkout", "-q", "-b", "side", "main~1")
+    small_site.git(site.root, "commit", "-q", "--allow-empty", "-m", "an attempt", date="2026-04-01T12:00:00+0000")
+    site.commits.append(small_site.git(site.root, "rev-parse", "HEAD"))
+    small_site.git(site.root, "checkout", "-q", "main")
+    small_site.save_results(site, len(site.commits) - 1, times=10.0)
+    return site.commits[-1]
+
+
+def test_a_measured_commit_beside_the_branch_is_not_the_newest(tmp_path: Path) -> None:
+    site = small_site.make_site(tmp_path)
+    newest, side = site.commits[-1], side_commit(site)
+    page, html = of_site(site)
+    assert f"{newest[:8]} library: change 11" in page.text
+    assert "12 commits measured" in page.text
+    assert side[:8] not in html
+    assert side[:8] not in (site.html / "overview" / "machine-0.json").read_text(encoding="utf-8")
+    small_site.git(site.root, "tag", "v1", side)  # asv draws tags too
+    page, _ = of_site(site)
+    assert f"{side[:8]} an attempt" in page.text
+    assert "13 commits measured" in page.text
+
+
+def test_results_that_are_all_beside_the_branch_are_said(tmp_path: Path) -> None:
+    site = small_site.make_site(tmp_path)
+    small_site.git(site.root, "checkout", "-q", "--orphan", "alone")
+    small_site.git(site.root, "commit", "-q", "--allow-empty", "-m", "alone")
+    page, _ = of_site(site)
+    assert "Nothing on HEAD is measured" in page.text
+    assert "12 measured commits lie elsewhere. This measures the checked-out commit: make bench" in page.text

@@ -84,8 +84,10 @@ def write(  # noqa: PLR0917  # all that asv knows while it publishes
     folder = html_dir / "overview"
     folder.mkdir(exist_ok=True)
     places = Places(html_dir, results_dir)
-    histories = series.load(results_dir, benchmarks, revisions)
-    views = [view(i, history, places, benchmarks, revisions) for i, history in enumerate(histories)]
+    shown = on_branches(conf, repo, revisions)
+    histories = series.load(results_dir, benchmarks, shown)
+    views = [view(i, history, places, benchmarks, shown) for i, history in enumerate(histories)]
+    elsewhere = () if views else series.load(results_dir, benchmarks, revisions)
     subject_of = subjects(repo)
     data = [json.dumps(browser_data(one, conf, subject_of), allow_nan=False) for one in views]
     for one, text in zip(views, data, strict=True):
@@ -94,7 +96,13 @@ def write(  # noqa: PLR0917  # all that asv knows while it publishes
     for name in ("overview.css", "overview.js"):
         shutil.copyfile(PAGE / name, folder / name)
     stamp = hashlib.sha256("".join(data).encode()).hexdigest()[:16]
-    write_whole(folder / "overview.html", page(views, conf, subject_of, stamp))
+    write_whole(folder / "overview.html", page(views, elsewhere, conf, subject_of, stamp))
+
+
+def on_branches(conf: Any, repo: Any, revisions: Mapping[str, int]) -> dict[str, int]:
+    """The commits that asv draws: those of the branches in asv.conf.json, and tags; a review measures others too."""
+    found = set(repo.get_tags().values()).union(*(repo.get_branch_commits(branch) for branch in conf.branches))
+    return {commit: revision for commit, revision in revisions.items() if commit in found}
 
 
 def view(i: int, history: History, places: Places, benchmarks: Mapping[str, Any], revisions: Mapping[str, int]) -> View:
@@ -149,8 +157,10 @@ def browser_data(one: View, conf: Any, subject_of: Mapping[str, str]) -> dict[st
     return {"palette": plots.PALETTE, "plots": {plot.id: plot.as_dict() for plot in one.plots}, "commits": commits}
 
 
-def page(views: Sequence[View], conf: Any, subject_of: Mapping[str, str], stamp: str) -> str:
-    """The fragment."""
+def page(
+    views: Sequence[View], elsewhere: Sequence[History], conf: Any, subject_of: Mapping[str, str], stamp: str
+) -> str:
+    """The fragment; where it has no views, it says how many commits are measured that no branch of asv's has."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(PAGE),
         autoescape=True,
@@ -162,6 +172,8 @@ def page(views: Sequence[View], conf: Any, subject_of: Mapping[str, str], stamp:
     template = environment.get_template("overview.html.j2")
     html: str = template.render(
         views=views,
+        elsewhere=len({commit.hash for history in elsewhere for commit in history.commits}),
+        branches=" and ".join(str(branch or "the main branch") for branch in conf.branches),
         project=conf.project,
         commit_link=lambda commit: records.commit_link(conf.show_commit_url, commit),
         details=sections.details,
