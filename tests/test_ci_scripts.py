@@ -713,6 +713,8 @@ def test_github_that_does_not_answer_is_one_line(github: GitHub, tmp_path: Path)
         ("[click][1]\n\n[1]: https://evil.example", ["][", "]:", "https:/"]),
         ("<img src=x> <details open> </script> <!-- bitnet-core: review -->", ["<i", "<d", "</s", "<!"]),
         ("www.evil.example ftp://evil.example MAILTO:a@evil.example", ["www.", "ftp:/", "MAILTO:a"]),
+        ("_https://evil.example _www.evil.example_ éhttp://evil.example", ["https:/", "http:/", "www."]),
+        ("_GH-12_ égh-12", ["GH-1", "gh-1"]),
         ("#12 us/core#12 GH-12 gh-12", ["#1", "GH-1", "gh-1"]),
         ("```mermaid\n~~~ geojson\n", ["```m", "~~~ g"]),
     ],

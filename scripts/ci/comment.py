@@ -43,9 +43,10 @@ HARMLESS = (
     (r"&(?=#?\w+;)", "&" + NOTHING),  # entities, which could stand for any of the following
     (r"<(?!/?details>|/?summary>|br>)(?=[A-Za-z/!?])", "<" + NOTHING),  # HTML but what a report is folded with
     (r"@(?=\w)", "@" + NOTHING),  # mentions
-    (r"#(?=\d)|(?i:\bGH-)(?=\d)", r"\g<0>" + NOTHING),  # other issues
+    (r"#(?=\d)|(?i:(?<![A-Za-z0-9])GH-)(?=\d)", r"\g<0>" + NOTHING),  # other issues
     (r"\](?=[(\[:])", "]" + NOTHING),  # links, images, and where they lead
-    (r"(?i)\b(?:(?:https?|ftp|mailto|xmpp):|www(?=\.))", r"\g<0>" + NOTHING),  # what becomes a link by itself
+    # What becomes a link by itself, also behind "_", which is no edge of a word.
+    (r"(?i)(?<![A-Za-z0-9])(?:(?:https?|ftp|mailto|xmpp):|www(?=\.))", r"\g<0>" + NOTHING),
     (r"(?i)(?:`{3,}|~{3,})(?=[ \t]*(?:mermaid|geojson|topojson|stl|math))", r"\g<0>" + NOTHING),  # drawings
 )
 
