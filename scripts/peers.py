@@ -43,6 +43,11 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # tracking/ is not installed
+
+from tracking import surroundings  # noqa: E402
+from tracking.command import EXIT_UNMEASURED  # noqa: E402
+from tracking.errors import TrackingError  # noqa: E402
+
 DTYPES = {OURS: "i2_s", PEER: "tq2_0"}
 N_DECODE = 32
 N_START = 8  # tokens of the prompt that decoding continues
@@ -62,6 +67,12 @@ def main() -> int:
     """Parse the options and do it all; 0 when both engines were measured and compute the same."""
     options = parse()
     os.chdir(ROOT)
+    with surroundings.locked(ROOT):  # compiling disturbs a measurement as much as another one does
+        return compare(options)
+
+
+def compare(options: argparse.Namespace) -> int:
+    """Bring the other engine, measure both, print and keep the outcome."""
     peer_python = prepare(ROOT / ".peers", console)
     files = written_models(options.preset)
     check_memory(files)
@@ -203,7 +214,6 @@ def keep(result: Result, results: Path, machine: str) -> None:
     """Leave the outcome beside asv's results of the checked-out commit, one file a model; none without a commit."""
     from bitnet_core.files import AtomicFile
     from tracking import commits
-    from tracking.errors import TrackingError
 
     try:
         commit = commits.find(ROOT, "HEAD")
@@ -363,5 +373,8 @@ if __name__ == "__main__":
         sys.exit(main())
     except KeyboardInterrupt:
         sys.exit("peers: interrupted; nothing of this run was kept")
+    except TrackingError as problem:
+        sys.stderr.write(f"peers: {problem}\n")
+        sys.exit(EXIT_UNMEASURED)
     except (PeersError, OSError) as problem:
         sys.exit(f"peers: {problem}")

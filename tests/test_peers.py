@@ -190,11 +190,23 @@ def test_engines_that_differ_are_an_error(
     for name in ("prepare", "written_models", "check_memory"):
         monkeypatch.setattr(peers, name, lambda *_: {})
     monkeypatch.setattr(peers, "measure", lambda *_: result(cosine=cosine))
+    monkeypatch.setattr(peers.surroundings, "LOCK", tmp_path / "lock")
     monkeypatch.setattr(sys, "argv", ["peers.py", "--output", "json", "--results", str(tmp_path), "--machine", "m"])
     monkeypatch.chdir(ROOT)  # it goes there itself, and this comes back
     assert peers.main() == status
     assert json.loads(capsys.readouterr().out)["n_rounds"] == 3
     assert len(list(tmp_path.glob("m/peers/*.json"))) == (status == 0)  # what is not comparable is not kept
+
+
+def test_beside_another_measurement_nothing_is_done() -> None:
+    """A review, a history or a bench: whoever holds the lock of the checkout."""
+    command = [sys.executable, str(ROOT / "scripts" / "peers.py"), "--preset", "tiny"]
+    env = os.environ | {"PYTHONPATH": str(ROOT), "CXX": "no-such-compiler"}  # should it begin, it does not get far
+    with peers.surroundings.locked(ROOT):
+        done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    said = f"peers: another measurement runs in this checkout (process {os.getpid()}): wait for its end\n"
+    assert (done.stdout, done.stderr) == ("", said)
 
 
 def test_the_outcome_is_kept_beside_the_results_of_the_commit(tmp_path: Path) -> None:
