@@ -2,7 +2,7 @@
 # Python is called by its relative path, since a folder's name may hold a space.
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help bench history results-keep results-fetch preview check-bench review trust peers test test-isa lint format clean
+.PHONY: help bench history results-keep results-fetch publish preview check-bench review trust peers test test-isa lint format clean
 
 # What users write goes through the environment, since it may hold quotes.
 export ONLY MACHINE BASE HEAD BUDGET REVS
@@ -12,6 +12,9 @@ BOOTSTRAP := scripts/bootstrap
 C_SOURCES := $(wildcard csrc/*.c csrc/kernels/*.c)
 C_FILES := $(C_SOURCES) $(wildcard csrc/*.h csrc/kernels/*.h tests/c/*.c benchmarks/*.c)
 CLANG_FORMAT := $(PY) -c 'import clang_format; clang_format.clang_format()'
+PUBLISH := $(PY) tracking/asv_command.py publish --no-pull
+# What the pages are made of, where it changed since.
+NEWER := find .asv/results asv.conf.json tracking/dashboard -type f ! -path '*/__pycache__/*' -newer .asv/html/index.json
 C_STRICT := -std=c11 -O2 -pthread -Wall -Wextra -Werror -Icsrc
 
 help: ## this list
@@ -34,13 +37,20 @@ results-fetch: ## merge the branch `results`, the remote's too, into the results
 	@$(BOOTSTRAP) bench
 	@$(PY) -m tracking archive fetch
 
-preview: ## show the dashboard in a browser; Ctrl-C ends it
+publish: ## make the dashboard of what is measured; bench, history and preview do it themselves
+	@$(BOOTSTRAP) bench
+	@$(PUBLISH)
+
+preview: ## show the dashboard in a browser, published anew if something is newer; Ctrl-C ends it
 	@if [ ! -e .asv/results/benchmarks.json ] && [ ! -e .asv/html/index.json ]; then \
 		echo "preview: nothing is measured yet; \`make bench\` measures this commit and publishes (11 minutes; QUICK=1: 2)" >&2; \
 		exit 2; \
 	fi
 	@$(BOOTSTRAP) bench
-	@[ -e .asv/html/index.json ] || $(PY) -m asv publish --no-pull
+	@if [ -e .asv/results/benchmarks.json ] && { [ ! -e .asv/html/index.json ] || [ -n "$$($(NEWER))" ]; }; then \
+		echo "preview: something is newer than the pages; publishing them anew"; \
+		$(PUBLISH); \
+	fi
 	@trap : INT; $(PY) -m asv preview --browser
 
 check-bench: ## try every benchmark of the tiny model once, saving nothing; fails when one of them does

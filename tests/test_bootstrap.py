@@ -163,3 +163,36 @@ def test_make_passes_on_quotes(tmp_path: Path, target: str) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert f"<--only><{only}>" in done.stdout
     assert target != "bench" or "<--machine><it's>" in done.stdout
+
+
+def test_preview_publishes_what_is_newer_than_the_pages(tmp_path: Path) -> None:
+    make = shutil.which("make")
+    if make is None:
+        pytest.skip("no make here")
+    shutil.copy(ROOT / "Makefile", tmp_path / "Makefile")
+    python = tmp_path / "python"
+    python.write_text('#!/bin/sh\necho "python $*"\n', encoding="utf-8")
+    python.chmod(0o755)
+    sources = (".asv/results/m/0123abcd-py.json", "asv.conf.json", "tracking/dashboard/page/overview.css")
+    others = (".asv/results/benchmarks.json", "tracking/dashboard/__pycache__/plots.pyc", ".asv/html/index.json")
+    for name in sources + others:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (1000, 1000))
+
+    def preview() -> list[str]:
+        command = [make, "-s", "-C", str(tmp_path), "preview", f"PY={python}", "BOOTSTRAP=true"]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+
+    shown = ["python -m asv preview --browser"]
+    said = "preview: something is newer than the pages; publishing them anew"
+    published = [said, "python tracking/asv_command.py publish --no-pull", *shown]
+    assert preview() == shown
+    (tmp_path / others[1]).touch()  # Python's own
+    assert preview() == shown
+    for name in sources:
+        (tmp_path / name).touch()
+        assert preview() == published, name
+        os.utime(tmp_path / name, (1000, 1000))
+    (tmp_path / ".asv/html/index.json").unlink()  # nothing was published, or it was not done
+    assert preview() == published
