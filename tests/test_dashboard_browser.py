@@ -276,6 +276,32 @@ def test_an_overview_that_is_lost_is_said(visiting: Any, address: str) -> None:
     visit.page.locator("#error-message", has_text="Error fetching content").wait_for(state="visible")
 
 
+def test_a_commit_tells_where_its_results_come_from(visiting: Any, address: str, site: small_site.Site) -> None:
+    visit = visiting(address)
+    visit.go()
+    dialog = visit.page.locator("#overview-provenance")
+    for _ in range(2):
+        visit.page.locator("#overview .subject .commit").first.click()
+        dialog.wait_for(state="visible")
+        said = dialog.inner_text()
+        assert f"Commit {site.commits[-1][:8]}" in said
+        assert "library: change 11" in said
+        assert said.count("not recorded") == 5
+        dialog.get_by_role("button", name="close").click()
+        dialog.wait_for(state="hidden")
+
+
+def test_what_is_known_of_a_commit_may_be_lost_and_is_said(visiting: Any, address: str, site: small_site.Site) -> None:
+    visit = visiting(address, expected=("404",))
+    visit.page.route("**/overview/machine-*.json*", lambda route: route.fulfill(status=404))
+    visit.go()
+    visit.page.locator("#overview .subject .commit").first.click()
+    dialog = visit.page.locator("#overview-provenance")
+    dialog.wait_for(state="visible")
+    assert f"Commit {site.commits[-1][:8]}" in dialog.inner_text()
+    assert "could not be loaded: machine-0.json: 404" in dialog.inner_text()
+
+
 # ---- what is drawn ----
 
 

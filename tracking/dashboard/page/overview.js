@@ -5,6 +5,9 @@
 
 window.bitnetOverview = (function () {
     var folder = 'overview/';
+    var UNKNOWN = ['compiler', 'flags', 'instruction sets', 'processor', 'models'].map(function (name) {
+        return [name, 'not recorded'];
+    });
     var root = null;    /* the page's element, once it is set up */
     var plotly = null;  /* the promise of plotly.js */
     var data = {};      /* machine -> promise of its plots and commits */
@@ -182,22 +185,25 @@ window.bitnetOverview = (function () {
         list.append(term, words);
     }
 
+    function tell(short, words, facts) {
+        var dialog = root.querySelector('#overview-provenance');
+        var list = dialog.querySelector('dl');
+        dialog.querySelector('h2').textContent = 'Commit ' + short;
+        dialog.querySelector('p').textContent = words;
+        list.replaceChildren();
+        facts.forEach(function (pair) { entry(list, pair[0], pair[1]); });
+        if (!dialog.open) {
+            dialog.showModal();
+        }
+    }
+
     function show_commit(button) {
         var short = button.dataset.commit;
         load_data(machine_of(button)).then(function (found) {
             var commit = found.commits[short] || { subject: '', date: '', facts: [] };
-            var dialog = root.querySelector('#overview-provenance');
-            var list = dialog.querySelector('dl');
-            dialog.querySelector('h2').textContent = 'Commit ' + short;
-            dialog.querySelector('p').textContent = [commit.date, commit.subject].filter(Boolean).join(' · ');
-            list.replaceChildren();
-            commit.facts.forEach(function (pair) { entry(list, pair[0], pair[1]); });
-            if (commit.facts.length === 0) {
-                ['compiler', 'flags', 'instruction sets', 'processor', 'models'].forEach(function (name) {
-                    entry(list, name, 'not recorded');
-                });
-            }
-            dialog.showModal();
+            tell(short, [commit.date, commit.subject].filter(Boolean).join(' · '), commit.facts.length ? commit.facts : UNKNOWN);
+        }, function (error) {
+            tell(short, 'Where its results come from could not be loaded: ' + error.message, []);
         });
     }
 
