@@ -177,6 +177,10 @@ def test_the_overview_is_seen_first(visiting: Any, address: str) -> None:
     entries = visit.page.locator("#nav li:has(a[href^='#/'])").all_inner_texts()
     assert [text.strip() for text in entries] == ["Overview", "Benchmark grid", "Benchmark list", "Regressions"]
     assert visit.page.locator("#nav li.active").inner_text().strip() == "Overview"
+    assert visit.page.locator("#nav").inner_text().count("Overview") == 1
+    assert not visit.page.locator("#title").is_visible()
+    visit.click("Benchmark list")
+    assert visit.page.locator("#title").inner_text().strip() == "List of benchmarks"
 
 
 def test_measured_commits_stand_on_it(visiting: Any, address: str, site: small_site.Site) -> None:

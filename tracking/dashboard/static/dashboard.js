@@ -32,7 +32,7 @@
     }
 
     function show() {
-        $('#title').text('Overview');
+        $('#title').empty(); /* the entry beside it says so already */
         $('#overview-display').show();
         page = page || load();
         page.done(function (element) {
