@@ -212,6 +212,23 @@ def test_headline_shows_tokens_mebibytes_and_milliseconds(tmp_path: Path) -> Non
     assert changes == {"Decode": ("-20.0 %", False), "Prefill": None, "Memory": None, "Load": ("-50.0 %", True)}
 
 
+def test_the_headline_has_the_threads_that_are_fastest_at_the_newest_commit(tmp_path: Path) -> None:
+    prefill = "generate.Prefill.track_token"
+    first = greedy(0.01, "tiny", "2") | greedy(0.02, "tiny", "1")
+    second = greedy(0.05, "tiny", "2") | greedy(0.04, "tiny", "1")
+    second |= {
+        (prefill, "tiny", "1", "16"): 0.001,
+        (prefill, "tiny", "1", "128"): 0.002,
+        (prefill, "tiny", "2", "128"): 0.004,
+    }
+    found = history(tmp_path / "a", first, second)
+    shown = {one.title: (one.text, sections.details(one.series)) for one in sections.headline(found)}
+    assert shown == {"Decode": ("25.0", "1 thread, greedy"), "Prefill": ("500", "1 thread, prompt of 128")}
+    found = history(tmp_path / "b", greedy(0.01, threads="2") | greedy(0.02, threads="1"), greedy(0.03, threads="1"))
+    (decode,) = sections.headline(found)
+    assert (decode.text, decode.commit.short[0]) == ("33.3", "b")  # what the newest commit has, though it is slower
+
+
 def test_the_best_known_model_is_2b_and_else_tiny(tmp_path: Path) -> None:
     small = greedy(1e-4, model="tiny")
     assert sections.best_model(history(tmp_path / "a", small)) == "tiny"
