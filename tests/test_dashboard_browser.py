@@ -469,3 +469,14 @@ def test_a_phone_shows_all_pages_without_pushing_sideways(visiting: Any, address
         assert bar["height"] <= 55, "asv's pages begin 55 pixels below the top"
     visit.click("Overview")
     visit.expect("overview-display")
+
+
+def test_on_a_phone_what_a_cell_holds_stays_together(visiting: Any, address: str) -> None:
+    visit = visiting(address, viewport=PHONE, has_touch=True, is_mobile=True)
+    visit.go()
+    apart = visit.page.evaluate("""() => {
+        const one = document.querySelector('#overview .regressions td .commit');
+        const other = one.parentElement.appendChild(one.cloneNode(true));
+        return other.getBoundingClientRect().left - one.getBoundingClientRect().right;
+    }""")
+    assert 0 <= apart <= 10
