@@ -18,17 +18,19 @@ CONFIG = {
     "repo": ".",
     "dvcs": "git",
     "branches": ["HEAD"],
+    "default_benchmark_timeout": 20,
+    "env_dir": ".asv/env",
+    "results_dir": ".asv/results",
+    "html_dir": ".asv/html",
+    "benchmark_dir": "benchmarks",
+}
+BUILT = CONFIG | {
     "environment_type": "plain",
     "plugins": [".plain_environment"],
     "build_command": ["python {build_dir}/setup.py {build_cache_dir}"],
     "install_command": ["in-dir={env_dir} python -m zipfile -e {wheel_file} site"],
     "uninstall_command": ["in-dir={env_dir} return-code=any rm -rf site"],
     "build_cache_size": 20,
-    "default_benchmark_timeout": 20,
-    "env_dir": ".asv/env",
-    "results_dir": ".asv/results",
-    "html_dir": ".asv/html",
-    "benchmark_dir": "benchmarks",
 }
 ENVIRONMENT = """
 import os
@@ -122,7 +124,7 @@ def make(root: Path) -> Path:
     """The project, with its first commit."""
     root.mkdir(parents=True, exist_ok=True)
     git(root, "init", "-q", "-b", "main")
-    (root / "asv.conf.json").write_text(json.dumps(CONFIG))
+    (root / "asv.conf.json").write_text(json.dumps(BUILT))
     (root / ".gitignore").write_text("/.asv/\n__pycache__/\n*.log\n")
     (root / "benchmarks").mkdir()
     (root / "benchmarks" / "__init__.py").touch()

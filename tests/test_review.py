@@ -23,6 +23,7 @@ import pytest
 
 pytest.importorskip("asv")
 
+import plain_project
 from rich.console import Console
 
 from tracking import pair, report, review, suite, surroundings
@@ -34,20 +35,6 @@ from tracking.suite import Side
 if TYPE_CHECKING:
     from tracking.commits import Commit
 
-CONFIG = {
-    "version": 1,
-    "project": "fake",
-    "repo": ".",
-    "dvcs": "git",
-    "branches": ["HEAD"],
-    "environment_type": "existing",
-    "pythons": ["same"],
-    "default_benchmark_timeout": 20,
-    "env_dir": ".asv/env",
-    "results_dir": ".asv/results",
-    "html_dir": ".asv/html",
-    "benchmark_dir": "benchmarks",
-}
 LIBRARY = "SECONDS = {seconds}\nBYTES = {bytes}\nHEAD = {head}\n"
 BENCHMARKS = """
 import itertools, os, time
@@ -186,7 +173,9 @@ def commit_library(root: Path, *, seconds: float, size: int, head: int) -> str:
 def origin(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("project")
     git(root, "init", "-q", "-b", "main")
-    (root / "asv.conf.json").write_text(json.dumps(CONFIG))
+    (root / "asv.conf.json").write_text(
+        json.dumps(plain_project.CONFIG | {"environment_type": "existing", "pythons": ["same"]})
+    )
     (root / ".gitignore").write_text("/.asv/\n__pycache__/\n")
     (root / "benchmarks").mkdir()
     (root / "benchmarks" / "__init__.py").touch()

@@ -111,8 +111,8 @@ def _readable(name: str, value: str) -> str:
 
 
 @dataclass(frozen=True)
-class Source:
-    """Where a figure comes from."""
+class Stored:
+    """What asv stores that a figure is made of: a benchmark, and parameters that choose of it."""
 
     benchmark: str
     params: Mapping[str, str] = field(default_factory=dict)
@@ -132,8 +132,8 @@ class Goal:
     better: Better
     aim: float
     row: str  # of the goal in docs/performance.md, its beginning
-    source: Source
-    by: Source | None = None  # divides it
+    source: Stored
+    by: Stored | None = None  # divides it
     of: Callable[[float], float] = same  # the stored value as it is read
 
     def mark(self, value: float) -> Mark:
@@ -142,12 +142,12 @@ class Goal:
         return Mark.REACHED if reached else Mark.MISSED
 
 
-def _at_depth(depth: str, cache: str) -> Source:
-    return Source("generate.Depth.track_token", {"model": "2b", "cache": cache, "depth": depth})
+def _at_depth(depth: str, cache: str) -> Stored:
+    return Stored("generate.Depth.track_token", {"model": "2b", "cache": cache, "depth": depth})
 
 
-def _read(sampling: str) -> Source:
-    return Source("roofline.Bytes.track_token", {"model": "2b", "sampling": sampling})
+def _read(sampling: str) -> Stored:
+    return Stored("roofline.Bytes.track_token", {"model": "2b", "sampling": sampling})
 
 
 GOALS = (
@@ -157,7 +157,7 @@ GOALS = (
         better=Better.HIGHER,
         aim=2.5,
         row="16 sequences at once",
-        source=Source("roofline.Batch.track_alone", {"model": "2b", "sequences": "16"}),
+        source=Stored("roofline.Batch.track_alone", {"model": "2b", "sequences": "16"}),
         of=inverse,
     ),
     Goal(
@@ -166,7 +166,7 @@ GOALS = (
         better=Better.HIGHER,
         aim=0.9,
         row="QK256 decode by I2_S",
-        source=Source("roofline.Format.track_token"),
+        source=Stored("roofline.Format.track_token"),
         of=inverse,
     ),
     Goal(
@@ -211,7 +211,7 @@ GOALS = (
         better=Better.LOWER,
         aim=2.5,
         row="first token after 128",
-        source=Source("roofline.FirstToken.track_fresh", {"model": "2b"}),
+        source=Stored("roofline.FirstToken.track_fresh", {"model": "2b"}),
     ),
     Goal(
         title="tiny model, a token from Python, one thread",
@@ -219,7 +219,7 @@ GOALS = (
         better=Better.LOWER,
         aim=60,
         row="tiny, a token from Python",
-        source=Source("generate.Generate.track_token", {"model": "tiny", "threads": "1", "sampling": "greedy"}),
+        source=Stored("generate.Generate.track_token", {"model": "tiny", "threads": "1", "sampling": "greedy"}),
         of=lambda s: 1e6 * s,
     ),
 )
