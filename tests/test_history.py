@@ -169,6 +169,18 @@ def test_a_number_that_a_quick_run_left_out_is_measured_later(copy: Path, monkey
     assert results_of(copy, git(copy, "rev-parse", "HEAD"))["speed.Speed.track_speed"] == [1.6, 1.6]
 
 
+def test_a_parameter_that_was_added_is_measured_and_has_not_failed(copy: Path) -> None:
+    """asv gives None for a combination that a file lacks, as for one that failed."""
+    speed = copy / "benchmarks" / "speed.py"
+    speed.write_text(speed.read_text().replace('["tiny", "2b"]', '["tiny", "tiny-wide", "2b"]'))
+    status, said = run(copy, "--revs", "HEAD")
+    assert status == 0, said
+    assert log_of(copy)[3:] == ["1.6 tiny-wide"]
+    assert "1 of 1: " in said
+    status, said = run(copy, "--revs", "HEAD")
+    assert (status, "1 of 1 commits were complete before" in said, len(log_of(copy))) == (0, True, 4), said
+
+
 def test_the_budget_ends_it_and_the_same_command_goes_on(copy: Path) -> None:
     shutil.rmtree(copy / ".asv" / "results")
     status, said = run(copy, "--revs", "ALL", "--budget", "0.0000001")

@@ -340,10 +340,11 @@ class History:
         for found in files:
             if found.commit_hash == commit.hash and found.env_name == self.suite.env.name:
                 present = set(found.get_result_keys(self.suite.benchmarks))
-                for case in self.cases:
-                    if case.name in present:
-                        row = found.get_result_value(case.name, self.suite.benchmarks[case.name]["params"])
-                        values[case.full] = row[case.index or 0]
+                for name, cases in itertools.groupby(self.cases, key=lambda case: case.name):
+                    if name in present:
+                        row = results.combinations_of(found, name, self.suite.benchmarks[name]["params"])
+                        by_index = {i: value for i, _, value in row}
+                        values |= {case.full: by_index[i] for case in cases if (i := case.index or 0) in by_index}
         return values
 
     def skipped(self, commit: Commit) -> dict[str, str]:

@@ -23,7 +23,7 @@ from tracking.errors import TrackingError
 from tracking.machine import cpu_name
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from tracking.commits import Commit
     from tracking.rounds import Round
@@ -108,6 +108,20 @@ def side_result(rounds: Sequence[Round], side: str) -> tuple[float | None, list[
 def load(results_dir: Path, machine: str, commit: Commit) -> list[Any]:
     """What asv has of a commit on a machine, one `asv.results.Results` an environment."""
     return [Results.load(str(path)) for path in sorted((results_dir / machine).glob(f"{commit.short}-*.json"))]
+
+
+def combinations_of(
+    found: Any, name: str, params: list[list[str]]
+) -> Iterator[tuple[int, tuple[str, ...], float | None]]:
+    """Each combination that both a result file and today's benchmark have, with its place among today's.
+
+    asv gives None, as if they had failed, for those that the file lacks.
+    """
+    had = set(itertools.product(*(found.get_result_params(name) or [])))
+    row = found.get_result_value(name, params)
+    for i, (values, value) in enumerate(zip(itertools.product(*params), row, strict=True)):
+        if values in had:
+            yield i, values, None if value is None else float(value)
 
 
 def _save_whole(results: Results, results_dir: Path) -> Path:

@@ -15,6 +15,8 @@ from asv.machine import Machine
 from asv.results import Results
 from asv.util import UserError, load_json
 
+from tracking.results import combinations_of
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
@@ -207,7 +209,7 @@ def _history(
     points: dict[tuple[str, tuple[str, ...]], list[Point]] = {}
     for commit, results in zip(commits, found, strict=True):
         for name in sorted(results.get_result_keys(benchmarks)):
-            for values, value in _values(results, name, benchmarks[name]["params"]):
+            for _, values, value in combinations_of(results, name, benchmarks[name]["params"]):
                 points.setdefault((name, values), []).append(Point(commit, value))
     order = {
         (name, values): (name, i)
@@ -225,11 +227,3 @@ def _history(
         for name, values in sorted(points, key=lambda key: order[key])
     ]
     return History(facts["machine"], environment, facts, tuple(commits), tuple(series))
-
-
-def _values(results: Any, name: str, params: list[list[str]]) -> Iterator[tuple[tuple[str, ...], float | None]]:
-    """Each combination that both the results and today's benchmark have; asv calls those that are missing failed."""
-    had = set(itertools.product(*(results.get_result_params(name) or [])))
-    for values, value in zip(itertools.product(*params), results.get_result_value(name, params), strict=True):
-        if values in had:
-            yield values, None if value is None else float(value)
