@@ -76,7 +76,7 @@ def test_combinations_that_the_newer_lacks_are_the_older_ones() -> None:
     old = row([1.0, 2.0, NAN], 10, params=params, samples=[[1.0], [2.0], None], stats_ci_99_a=[0.9, 1.9, None])
     new = row([1.5, NAN, None], 20, params=params, samples=[[1.5], None, None])
     found = rows_of(merged({"m/a.json": result({"f.A": old})}, {"m/a.json": result({"f.A": new})})["m/a.json"])["f.A"]
-    assert found["result"] == [1.5, 2.0, None]  # null failed, which is newer
+    assert found["result"] == [1.5, 2.0, None]  # null failed, which says more than nothing
     assert found["samples"] == [[1.5], [2.0], None]
     assert found["stats_ci_99_a"] == [None, 1.9, None]
     assert found["started_at"] == 20
@@ -90,6 +90,38 @@ def test_rows_of_another_version_or_other_parameters_are_not_mixed() -> None:
         first, second = rows_of(tree["m/a.json"])["f.A"]["result"]
         assert first == 1.5
         assert math.isnan(second)
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+@pytest.mark.parametrize("failure", [[None], None])
+def test_a_later_failure_does_not_replace_a_number(swapped: bool, failure: Any) -> None:
+    old = {"m/a.json": result({"f.A": row([1.0], 10, samples=[[1.0]])})}
+    new = {"m/a.json": result({"f.A": row(failure, 20)})}
+    found = rows_of((merged(new, old) if swapped else merged(old, new))["m/a.json"])["f.A"]
+    assert (found["result"], found["samples"]) == ([1.0], [[1.0]])
+
+
+def test_numbers_of_a_parameter_that_was_moved_are_kept() -> None:
+    old = {"m/a.json": result({"f.A": row([1.0, 2.0], 10, params=[["'tiny'", "'2b'"]])})}
+    new = {"m/a.json": result({"f.A": row([3.0, NAN, None], 20, params=[["'wide'", "'2b'", "'tiny'"]])})}
+    assert rows_of(merged(old, new)["m/a.json"])["f.A"]["result"] == [3.0, 2.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("versions", "present", "kept"),
+    [(("2", "1"), "2", "2"), (("2", "1"), None, "2"), (("9", "10"), None, "10"), (("1", "2"), "1", "1")],
+)
+@pytest.mark.parametrize("swapped", [False, True])
+def test_of_two_versions_the_present_one_wins_whenever_it_was_measured(
+    versions: tuple[str, str], present: str | None, kept: str, swapped: bool
+) -> None:
+    known = {} if present is None else {"benchmarks.json": json.dumps({"f.A": {"version": present}}).encode()}
+    old, new = (
+        {"m/a.json": result({"f.A": row([float(version)], started, version)})} | known
+        for version, started in zip(versions, (10, 20), strict=True)
+    )
+    found = rows_of((merged(new, old) if swapped else merged(old, new))["m/a.json"])["f.A"]
+    assert (found["version"], found["result"]) == (kept, [float(kept)])
 
 
 def test_what_does_not_change_keeps_its_bytes_and_merging_twice_is_merging_once() -> None:

@@ -1,11 +1,14 @@
 """Two trees of asv's results made one: what either has is in it, and of the same measurement the newer.
 
+A number is replaced by a newer one of its version, never by a failure or by another version than benchmarks.json has.
+
 A tree is a dict of path to bytes, as under .asv/results: benchmarks.json, MACHINE/machine.json,
 MACHINE/COMMIT-ENVIRONMENT.json, and whatever else lies beside those.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from typing import Any
@@ -34,14 +37,15 @@ def trees(
         f"{name}/{MACHINE} describes another machine on the other side: nothing of that name is merged, rename one"
         for name in sorted(strangers)
     ]
-    for path, data in added.items():
+    for path in sorted(added, key=lambda path: path != BENCHMARKS):  # its versions decide about those of results
+        data = added[path]
         if path.split("/")[0] in strangers or data == base.get(path):
             continue
         try:
             if path not in base:
                 merged[path] = data
             elif is_result(path):
-                found = results(parsed(base[path]), parsed(data))
+                found = results(parsed(base[path]), parsed(data), _versions(merged))
                 merged[path] = _same_or_new(found, base[path], data)
             elif path == BENCHMARKS:
                 ours, theirs = (data, base[path]) if prefer_added else (base[path], data)
@@ -83,13 +87,15 @@ def parsed(data: bytes) -> dict[str, Any]:
     return found
 
 
-def results(base: dict[str, Any], added: dict[str, Any]) -> dict[str, Any]:
-    """The results of one commit, benchmark by benchmark."""
+def results(base: dict[str, Any], added: dict[str, Any], versions: dict[str, Any]) -> dict[str, Any]:
+    """The results of one commit, benchmark by benchmark, whose present versions are these."""
     for key in IDENTITY:
         if base.get(key) != added.get(key):
             raise Unmergeable(f"has another {key} on the other side: give that machine another name (MACHINE=)")
     old, new = _rows(base), _rows(added)
-    rows = old | {name: _newer(old[name], row) if name in old else row for name, row in new.items()}
+    rows = old | {
+        name: _better(old[name], row, versions.get(name)) if name in old else row for name, row in new.items()
+    }
     columns = list(dict.fromkeys([*base["result_columns"], *added["result_columns"]]))
     return base | {
         "result_columns": columns,
@@ -113,12 +119,12 @@ def left_out(tree: dict[str, bytes]) -> dict[str, int]:
 
     asv drops those without a word when it publishes.
     """
-    known = parsed(tree[BENCHMARKS]) if BENCHMARKS in tree else {}
+    known = _versions(tree)
     counts: dict[str, int] = {}
     for path, data in tree.items():
         if is_result(path):
             for name, row in _rows(parsed(data)).items():
-                if row.get("version") and name in known and row["version"] != known[name].get("version"):
+                if row.get("version") and name in known and row["version"] != known[name]:
                     counts[name] = counts.get(name, 0) + 1
     return counts
 
@@ -135,22 +141,51 @@ def _rows(found: dict[str, Any]) -> dict[str, dict[str, Any]]:
         raise Unmergeable(f"is damaged (no asv results: {error!r})") from None
 
 
+def _versions(tree: dict[str, bytes]) -> dict[str, Any]:
+    """The present version of each benchmark."""
+    known = parsed(tree[BENCHMARKS]) if BENCHMARKS in tree else {}
+    return {name: one.get("version") for name, one in known.items() if isinstance(one, dict)}
+
+
+def _better(base: dict[str, Any], added: dict[str, Any], version: Any) -> dict[str, Any]:
+    """Of two rows that of the present version, else of the higher one; of one version, the newer."""
+    if base.get("version") == added.get("version"):
+        return _newer(base, added)
+    return max(base, added, key=lambda row: (row.get("version") == version, _number(row.get("version")), _begun(row)))
+
+
 def _newer(base: dict[str, Any], added: dict[str, Any]) -> dict[str, Any]:
-    """Of two rows the one begun later; combinations it was not asked for, or that were skipped, are the other's."""
-    new, old = sorted((base, added), key=lambda row: _number(row.get("started_at")), reverse=True)
-    values, kept = new.get("result"), old.get("result")
-    same = all(new.get(key) == old.get(key) for key in ("version", "params"))
-    if not same or values is None or kept is None or len(values) != len(kept):
+    """Of two rows the one begun later; combinations that it has no number of are the other's."""
+    old, new = sorted((base, added), key=_begun)
+    combinations, others = _combinations(new), {name: i for i, name in enumerate(_combinations(old))}
+    values = new.get("result") or [None] * len(combinations)
+    kept = old.get("result") or [None] * len(others)
+    if len(values) != len(combinations) or len(kept) != len(others):
         return new
-    missing = [i for i, value in enumerate(values) if _is_nan(value) and not _is_nan(kept[i])]
+    same = [(i, others[name]) for i, name in enumerate(combinations) if name in others]
+    missing = [(i, j) for i, j in same if _says(values[i]) < _says(kept[j])]
     merged = dict(new)
     for column in (set(new) | set(old)) - COLUMNS_OF_ALL if missing else ():
         cells = list(new.get(column) or [None] * len(values))
-        others = old.get(column) or [None] * len(values)
-        for i in missing:
-            cells[i] = others[i]
+        cells_of_old = old.get(column) or [None] * len(kept)
+        for i, j in missing:
+            cells[i] = cells_of_old[j]
         merged[column] = cells if any(cell is not None for cell in cells) else None
     return merged
+
+
+def _combinations(row: dict[str, Any]) -> list[tuple[str, ...]]:
+    """Of a row's parameters, in the order of its values."""
+    return list(itertools.product(*(row.get("params") or [])))
+
+
+def _says(value: Any) -> int:
+    """How much a value does: nothing where it was skipped or not asked for, that it failed, or a number."""
+    return 1 if value is None else 0 if _is_nan(value) else 2
+
+
+def _begun(row: dict[str, Any]) -> float:
+    return _number(row.get("started_at"))
 
 
 def _other_machine(path: str, base: dict[str, bytes], added: dict[str, bytes]) -> bool:
