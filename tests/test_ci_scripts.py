@@ -213,7 +213,8 @@ def test_a_verdict_without_an_artifact_is_no_pass(tmp_path: Path) -> None:
 
 # ---- nightly ----
 
-# Stands for `python -m tracking`: history writes a result for each commit of the range, archive keeps and fetches them.
+# Stands for `python -m tracking`: history writes a result for each commit of the range that has none (PARTS=2 writes
+# those of another part of each too, BROKEN does not build), archive keeps and fetches them.
 NIGHTLY = """
 set -e
 if [ "$1" = -c ]; then
@@ -228,11 +229,13 @@ case "$1 $2" in
 "history --revs")
     if [ "${STATUS:-0}" = 2 ]; then exit 2; fi
     one=$3
-    case $3 in *..*) ;; *) one="$3^!" ;; esac
+    case $3 in *..*) ;; ALL) one=HEAD ;; *) one="$3^!" ;; esac
+    mkdir -p "$results/$5" .asv/html
+    touch .asv/html/index.html
     for commit in $(git rev-list "$one"); do
-        mkdir -p "$results/$5" .asv/html
-        echo "{}" >"$results/$5/${commit:0:8}-env.json"
-        touch .asv/html/index.html
+        file=$results/$5/${commit:0:8}-env.json
+        if [ "$commit" = "${BROKEN:-}" ] || [ "$(cat "$file" || true)" = "${PARTS:-1}" ]; then continue; fi
+        echo "${PARTS:-1}" >"$file"
         if [ "${STATUS:-0}" = short ]; then break; fi
     done
     if [ "${STATUS:-0}" = part ]; then exit 2; fi
@@ -242,6 +245,7 @@ case "$1 $2" in
     git branch -q -f results FETCH_HEAD
     git archive results >kept.tar
     tar -x -C $results -f kept.tar
+    exit "${FETCH:-0}"
     ;;
 "archive keep")
     export GIT_INDEX_FILE=$PWD/.asv/index
@@ -307,6 +311,11 @@ def nights(tmp_path: Path) -> Nights:
     return Nights(tmp_path)
 
 
+def since(first: str) -> str:
+    """What a night has measured when this was the first commit that was."""
+    return history_call(f"{first}^..HEAD")
+
+
 def history_call(revs: str, machine: str = "github-A-CPU--R--7763") -> str:
     return f"history --revs {revs} --machine {machine} --budget 4"
 
@@ -317,12 +326,10 @@ def test_each_night_measures_what_is_new_since_the_last(nights: Nights) -> None:
     machine = "github-A-CPU--R--7763"
     assert nights.kept() == [f"{machine}/{first[:8]}-env.json"]
 
-    assert nights.night() == (0, "new=false", ["archive fetch"]), nights.said
-    nights.change("README.md")
-    assert nights.night() == (0, "new=false", ["archive fetch"]), "nothing that is measured changed"
+    assert nights.night() == (0, "new=false", ["archive fetch", since(first)]), nights.said
 
     second, third = nights.change("csrc/c.c"), nights.change("csrc/d.c")
-    expected = ["archive fetch", history_call(f"{first}..HEAD"), "archive keep --push"]
+    expected = ["archive fetch", since(first), "archive keep --push"]
     assert nights.night() == (0, "new=true", expected), nights.said
     assert {f"{machine}/{one[:8]}-env.json" for one in (first, second, third)} <= set(nights.kept())
 
@@ -334,10 +341,40 @@ def test_the_next_night_fills_the_gaps_of_one_that_was_too_short(nights: Nights)
     nights.change("csrc/d.c")
     nights.night(STATUS="short")
     assert len(nights.kept()) == 2, "the newest alone"
-    expected = ["archive fetch", history_call(f"{first}..HEAD"), "archive keep --push"]
+    expected = ["archive fetch", since(first), "archive keep --push"]
     assert nights.night() == (0, "new=true", expected), nights.said
     assert len(nights.kept()) == 3
-    assert nights.night() == (0, "new=false", ["archive fetch"])
+    assert nights.night() == (0, "new=false", expected[:2])
+
+
+def test_a_first_commit_that_was_cut_short_is_completed(nights: Nights) -> None:
+    nights.night(PARTS="1")
+    status, new, calls = nights.night(PARTS="2")
+    assert (status, new, len(calls)) == (0, "new=true", 3), nights.said
+    assert git(nights.origin, "show", f"results:{nights.kept()[0]}") == "2"
+    assert nights.night(PARTS="2")[1] == "new=false"
+
+
+def test_a_commit_that_does_not_build_makes_no_night_a_new_one(nights: Nights) -> None:
+    nights.night()
+    broken = nights.change("csrc/broken.c")
+    for _ in range(2):
+        assert nights.night(BROKEN=broken)[:2] == (0, "new=false"), nights.said
+
+
+def test_a_first_commit_without_a_parent_is_measured(nights: Nights) -> None:
+    root = git(nights.work, "rev-list", "--max-parents=0", "HEAD")
+    nights.night(REVS=root)
+    status, new, calls = nights.night()
+    assert (status, new, calls[1]) == (0, "new=true", history_call("ALL")), nights.said
+    assert len(nights.kept()) == 2
+
+
+def test_one_damaged_file_of_the_branch_stops_no_night_but_is_told(nights: Nights) -> None:
+    nights.night()
+    nights.change("csrc/c.c")
+    assert nights.night(FETCH="2")[:2] == (2, "new=true"), nights.said
+    assert len(nights.kept()) == 2
 
 
 def test_another_processor_begins_a_series_of_its_own(nights: Nights) -> None:
@@ -348,10 +385,10 @@ def test_another_processor_begins_a_series_of_its_own(nights: Nights) -> None:
     assert len(nights.kept()) == 2
 
 
-def test_commits_that_are_named_are_measured_again(nights: Nights) -> None:
+def test_commits_that_are_named_are_measured(nights: Nights) -> None:
     nights.night()
-    status, new, calls = nights.night(REVS="HEAD~1..HEAD")
-    assert (status, new, calls[1]) == (0, "new=true", history_call("HEAD~1..HEAD")), nights.said
+    status, new, calls = nights.night(REVS="HEAD~1")
+    assert (status, new, calls[1]) == (0, "new=true", history_call("HEAD~1")), nights.said
 
 
 def test_what_could_be_measured_is_kept_when_something_could_not(nights: Nights) -> None:
