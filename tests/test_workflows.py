@@ -26,7 +26,12 @@ PERMISSIONS: dict[str, dict[str, dict[str, str]]] = {
     "ci": {"": READ},
     "benchmarks": {"": READ},
     "benchmark-comment": {"": {}, "comment": {"contents": "read", "actions": "read", "pull-requests": "write"}},
-    "nightly": {"": {}, "measure": {"contents": "write"}, "deploy": {"pages": "write", "id-token": "write"}},
+    "nightly": {
+        "": {},
+        "measure": READ,
+        "keep": {"contents": "write"},
+        "deploy": {"pages": "write", "id-token": "write"},
+    },
 }
 # One command of this repository: a script, `make`, a Python file of ours; words, and nothing a shell would act on.
 COMMAND = re.compile(
@@ -127,16 +132,22 @@ def test_actions_are_pinned_by_commit_with_the_version_beside() -> None:
         "actions/checkout",
         "actions/setup-python",
         "actions/upload-artifact",
+        "actions/download-artifact",
         "actions/configure-pages",
         "actions/upload-pages-artifact",
         "actions/deploy-pages",
     }
 
 
-def test_the_token_is_left_on_the_disk_only_where_something_is_pushed() -> None:
-    kept = [(name, step) for name, step in steps() if step.get("with", {}).get("persist-credentials") is not False]
-    kept = [(name, step) for name, step in kept if step.get("uses", "").startswith("actions/checkout@")]
-    assert [name for name, _ in kept] == ["nightly"]
+def test_the_token_is_left_on_no_disk() -> None:
+    found = [given for param in jobs() for given in checkouts(param.values[1])]
+    assert len(found) > 5
+    assert all(given["persist-credentials"] is False for given in found)
+
+
+def test_the_token_that_pushes_is_given_to_one_command() -> None:
+    found = [(name, step) for name, step in steps() if "github.token" in json.dumps(step)]
+    assert [step["run"] for name, step in found if name == "nightly"] == ["scripts/ci/keep"]
 
 
 # ---- ci ----
@@ -304,6 +315,17 @@ def test_the_dashboard_is_published_when_there_is_something_new() -> None:
     assert checkouts(measure)[0]["ref"] == "main", "also when it is started from another branch"
     hours = float(step_of(measure, "ci/nightly")["env"]["HOURS"])
     assert 60 * hours + 60 < measure["timeout-minutes"]
+
+
+def test_results_are_pushed_by_a_job_that_measures_nothing() -> None:
+    measure, keep = (load("nightly")["jobs"][key] for key in ("measure", "keep"))
+    upload, download = step_of(measure, "upload-artifact"), step_of(keep, "download-artifact")
+    assert upload["with"]["name"] == download["with"]["name"]
+    assert upload["with"]["path"] == download["with"]["path"] == ".asv/results/"
+    assert upload["with"]["include-hidden-files"] is True
+    assert (upload["if"], keep["needs"]) == (step_of(measure, "upload-pages-artifact")["if"], "measure")
+    assert not any("nightly" in step.get("run", "") for step in keep["steps"])
+    assert "--push" not in (ROOT / "scripts/ci/nightly").read_text(encoding="utf-8")
 
 
 def config() -> str:
