@@ -115,6 +115,11 @@ def test_each_commit_is_measured_once_and_what_cannot_be_is_named(
     assert sorted(path.name[:8] for path in (root / ".asv" / "results").glob("*/provenance/*.json")) == sorted(
         short[subject] for subject in ("first", "slower", "without", "last")
     )
+    (skipped,) = (root / ".asv" / "results").glob("*/skipped/*.json")
+    assert (skipped.stem, json.loads(skipped.read_text())) == (
+        short["without"],
+        {"speed.Speed.track_speed('tiny')": "1"},
+    )
     assert not list((root / ".asv" / "results").glob(f"*/{short['documents']}-*"))
     assert not list((root / ".asv").rglob("*.writing-*"))
 
@@ -129,6 +134,12 @@ def test_what_became_slower_is_said_with_its_commits(measured: tuple[Path, dict[
     ]
     assert "look at the curves: make preview" in said
     assert (root / ".asv" / "html" / "index.html").is_file()
+
+
+def test_a_fresh_clone_with_the_results_measures_nothing_that_was_skipped(copy: Path) -> None:
+    shutil.rmtree(copy / ".asv" / "history")
+    status, said = run(copy, "--revs", "HEAD~1", "--only", "speed")
+    assert (status, "1 of 1 commits were complete before" in said) == (0, True), said
 
 
 def test_nothing_is_measured_twice_but_what_changed_its_version(copy: Path) -> None:

@@ -186,6 +186,15 @@ def test_other_files_are_those_of_the_side_that_is_preferred() -> None:
     assert merged(base, added, prefer_added=True) == added
 
 
+def test_what_was_skipped_on_either_side_is_in_both() -> None:
+    base = {"m/skipped/a.json": b'{"f.A": "1", "f.B": "1"}'}
+    added = {"m/skipped/a.json": b'{"f.B": "2", "f.C": "1"}', "m/skipped/b.json": b"{}"}
+    here, there = merged(base, added), merged(base, added, prefer_added=True)
+    assert json.loads(here["m/skipped/a.json"]) == {"f.A": "1", "f.B": "1", "f.C": "1"}
+    assert json.loads(there["m/skipped/a.json"]) == {"f.A": "1", "f.B": "2", "f.C": "1"}
+    assert merged(here, added) == here
+
+
 def test_what_asv_would_leave_out_is_counted() -> None:
     known = {"version": 2, "f.A": {"version": "2"}, "f.B": {"version": "1"}}
     tree = {

@@ -153,7 +153,8 @@ class History:
         self.root, self.chosen = root, chosen
         self.options, self.console = options, console
         self.machine = results.remember_machine(options.machine or platform.node() or "unnamed")
-        self.place = root / PLACE / self.machine
+        self.place = root / PLACE / self.machine  # for what asv said
+        self.place.mkdir(parents=True, exist_ok=True)
         self.cases: list[Case] = []  # once discovered
         self.unbuilt: list[tuple[Commit, str]] = []
         self.failed: dict[Commit, list[str]] = {}
@@ -266,7 +267,7 @@ class History:
 
     def build(self, commit: Commit) -> None:
         """Into asv's cache, from which asv installs it, and look what can be measured with it."""
-        with tempfile.TemporaryDirectory(dir=self.place_of(commit).parent) as folder:
+        with tempfile.TemporaryDirectory(dir=self.place) as folder:
             try:
                 self.suite.build(commit, "history", Path(folder))
             except TrackingError as error:
@@ -298,7 +299,8 @@ class History:
         states = self.states(commit)
         nothing = {case.full: self.version(case) for case in cases if states[case.full] == OPEN}
         if nothing:  # asv ran it and had no value: it was skipped
-            path = self.place_of(commit)
+            path = self.skipped_of(commit)
+            path.parent.mkdir(parents=True, exist_ok=True)
             report.write_whole(path, json.dumps(self.skipped(commit) | nothing, indent=1))
 
     def left(self, n: float) -> float:
@@ -350,7 +352,7 @@ class History:
     def skipped(self, commit: Commit) -> dict[str, str]:
         """What had no value when it was tried, with its version: asv's files do not tell it from what was not tried."""
         try:
-            found: dict[str, str] = json.loads(self.place_of(commit).read_text(encoding="utf-8"))
+            found: dict[str, str] = json.loads(self.skipped_of(commit).read_text(encoding="utf-8"))
         except (FileNotFoundError, ValueError):
             return {}  # a file that a cut of power damaged is worth one more try
         return found
@@ -359,14 +361,13 @@ class History:
         """Of the benchmark as it is now."""
         return str(self.suite.benchmarks[case.name]["version"])
 
-    def place_of(self, commit: Commit) -> Path:
-        """The file for what was skipped."""
-        self.place.mkdir(parents=True, exist_ok=True)
-        return self.place / f"{commit.short}.json"
+    def skipped_of(self, commit: Commit) -> Path:
+        """The file for what was skipped, among the results, so that it goes where they go."""
+        return self.suite.results_dir / self.machine / SKIPPED / f"{commit.short}.json"
 
     def log_of(self, commit: Commit) -> Path:
         """All that asv said of a commit."""
-        return self.place_of(commit).with_suffix(".log")
+        return self.place / f"{commit.short}.log"
 
     # ---- the outcome ----
 

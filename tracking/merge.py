@@ -3,7 +3,7 @@
 A number is replaced by a newer one of its version, never by a failure or by another version than benchmarks.json has.
 
 A tree is a dict of path to bytes, as under .asv/results: benchmarks.json, MACHINE/machine.json,
-MACHINE/COMMIT-ENVIRONMENT.json, and whatever else lies beside those.
+MACHINE/COMMIT-ENVIRONMENT.json, MACHINE/skipped/COMMIT.json, and whatever else lies beside those.
 """
 
 from __future__ import annotations
@@ -51,6 +51,9 @@ def trees(
                 ours, theirs = (data, base[path]) if prefer_added else (base[path], data)
                 found = benchmarks(parsed(ours), parsed(theirs))
                 merged[path] = _same_or_new(found, base[path], data, indent=4)
+            elif is_skipped(path):
+                ours, theirs = (data, base[path]) if prefer_added else (base[path], data)
+                merged[path] = _same_or_new(parsed(theirs) | parsed(ours), base[path], data, indent=1)
             elif prefer_added:
                 merged[path] = data
         except Unmergeable as error:
@@ -62,6 +65,11 @@ def is_result(path: str) -> bool:
     """Whether asv reads a path as what it measured of a commit."""
     parts = path.split("/")
     return len(parts) == 2 and parts[1].endswith(".json") and parts[1] != MACHINE
+
+
+def is_skipped(path: str) -> bool:
+    """Whether a path names what could not run on a commit, with the version of each (tracking/history.py)."""
+    return path.count("/") == 2 and path.split("/")[1] == "skipped" and path.endswith(".json")
 
 
 def damage(path: str, data: bytes) -> str:

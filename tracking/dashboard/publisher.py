@@ -66,7 +66,7 @@ CHANGES: dict[str, list[tuple[str, str]]] = {
 
 
 # What is kept beside results. asv walks all folders there, and warns of each that is not a machine's.
-OURS = re.compile(r"^Skipping results: could not load .*[/\\](provenance|peers)[/\\]machine\.json$")
+OURS = re.compile(r"^Skipping results: could not load .*[/\\](provenance|peers|skipped)[/\\]machine\.json$")
 
 
 def setup() -> None:
