@@ -234,6 +234,17 @@ def test_being_told_to_end_loses_one_file_of_benchmarks_of_one_commit(copy: Path
 # ---- bad input ----
 
 
+def test_a_commit_of_which_nothing_can_be_recorded_stops_no_other(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = DRIVER.replace("sys.exit", "history.provenance.QUESTIONS = 'raise SystemExit(1)'\nsys.exit")
+    monkeypatch.setitem(globals(), "DRIVER", code)
+    shutil.rmtree(copy / ".asv" / "results")
+    status, said = run(copy, "--revs", "HEAD", "HEAD~3")
+    assert status == 2, said
+    assert said.count(" of 2: ") == 2
+    assert said.count("where its numbers come from is not recorded: ") == 2
+    assert "look at the curves" in said
+
+
 def test_a_damaged_results_file_is_named_and_the_others_go_on(copy: Path) -> None:
     (path,) = (copy / ".asv" / "results").glob(f"*/{git(copy, 'rev-parse', '--short=8', 'HEAD~3')}-*")
     path.write_text(path.read_text()[:-20])

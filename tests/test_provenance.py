@@ -109,6 +109,10 @@ def test_models_can_be_named(suite: Suite, side: Side, tmp_path: Path) -> None:
     ]
 
 
+def test_a_model_that_is_gone_is_named_alone(suite: Suite, side: Side, tmp_path: Path) -> None:
+    assert saved(suite, side, models={"given": tmp_path / "gone.gguf"})["models"] == [{"name": "given"}]
+
+
 def test_a_record_is_found_again(suite: Suite, side: Side, site: small_site.Site) -> None:
     written = saved(suite, side)
     place = (site.results, "made-up")

@@ -145,6 +145,8 @@ class History:
     ----------
     unbuilt : list of (Commit, str)
         What could not be measured at all, and why.
+    unrecorded : list of (Commit, str)
+        What has results, but no record of where they come from, and why.
     failed : dict of Commit to list of str
         Benchmarks that failed.
     """
@@ -157,6 +159,7 @@ class History:
         self.place.mkdir(parents=True, exist_ok=True)
         self.cases: list[Case] = []  # once discovered
         self.unbuilt: list[tuple[Commit, str]] = []
+        self.unrecorded: list[tuple[Commit, str]] = []
         self.failed: dict[Commit, list[str]] = {}
         self.seconds: list[float] = []  # of each commit that was measured now
         self.complete = 0  # commits that had nothing missing
@@ -258,12 +261,23 @@ class History:
         if failed:
             self.failed[commit] = failed
         if groups:
-            provenance.save_commit(self.suite, commit, self.machine)
+            self.record(commit)
             counts = ", ".join(f"{states.count(s)} {s}" for s in (MEASURED, FAILED, SKIPPED, OPEN) if s in states)
             self.say(f"{done + 1} of {total}: {commit.short} ({commit.subject}): {counts}")
         else:
             self.complete += 1
         return bool(groups)
+
+    def record(self, commit: Commit) -> None:
+        """Where the commit's numbers come from, beside them; they count without it too."""
+        try:
+            provenance.save_commit(self.suite, commit, self.machine)
+        except TrackingError as error:
+            if asv_run.is_full(self.root):
+                raise TrackingError(asv_run.no_space(self.root)) from None
+            self.unrecorded.append((commit, str(error)))
+            with self.log_of(commit).open("a", encoding="utf-8") as file:
+                file.write(f"{error}\n{error.details}\n")
 
     def build(self, commit: Commit) -> None:
         """Into asv's cache, from which asv installs it, and look what can be measured with it."""
@@ -396,6 +410,8 @@ class History:
             self.say(f"{self.complete} of {len(wanted)} commits were complete before")
         for commit, reason in self.unbuilt:
             self.say(f"not measured: {commit.short} ({commit.subject}): {reason}", "red")
+        for commit, reason in self.unrecorded:
+            self.say(f"where its numbers come from is not recorded: {commit.short} ({commit.subject}): {reason}", "red")
         for commit, failed in self.failed.items():
             log = self.log_of(commit).relative_to(self.root)
             self.say(f"failed on {commit.short}: {listed(failed, 3)}; see {log}", "red")
@@ -403,7 +419,7 @@ class History:
             self.say(f"the budget is used: {done} of {len(wanted)} commits done, the same command goes on", "yellow")
         broken = any(not reason.startswith(NO_BUILD) for _, reason in self.unbuilt)
         nothing = done > 0 and not self.cases
-        return EXIT_UNMEASURED if self.failed or broken or nothing else 0
+        return EXIT_UNMEASURED if self.failed or self.unrecorded or broken or nothing else 0
 
 
 class OutOfTime(Exception):  # noqa: N818  # expected

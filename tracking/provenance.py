@@ -62,6 +62,7 @@ VERSION = 1
 MODELS = ("tiny", "2b", "2b-qk256", "given")  # as benchmarks name them
 FLAGS = re.compile(rb"GNU C\d+ [\d.]+ (-[^\x00]+)")  # as gcc notes them for a debugger
 CHUNK = 1 << 20
+HASHES = Path(".asv") / "sha256.json"  # of models
 # Asked of the side itself, in its environment: another commit may keep its models elsewhere.
 QUESTIONS = """
 import importlib, json, platform, sys
@@ -113,11 +114,12 @@ def save(suite: Suite, side: Side, machine_name: str, models: Mapping[str, Path]
     names = [] if models is not None else measured_models(path.parent.parent / path.name)
     answers = ask(suite, side, names)
     files = answers["models"] if models is None else models
-    hashes = suite.root / ".asv" / "sha256.json"
+    paths = {name: Path(file) for name, file in files.items() if file}
+    known = {name: file_of(path, suite.root / HASHES) for name, path in paths.items() if path.is_file()}
     record = describe(side, suite.env.name) | {
         "python": answers["python"],
         "numpy": answers["numpy"],
-        "models": [{"name": name} | (file_of(Path(file), hashes) if file else {}) for name, file in files.items()],
+        "models": [{"name": name} | known.get(name, {}) for name in files],
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, json.dumps(record, indent=1) + "\n")
