@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import shutil
@@ -232,6 +233,26 @@ def test_being_told_to_end_loses_one_file_of_benchmarks_of_one_commit(copy: Path
 
 
 # ---- bad input ----
+
+
+def test_values_of_another_model_do_not_count_for_the_one_that_is_given(
+    copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = copy.parent / "some.gguf"
+    model.write_bytes(b"a model")
+    code = DRIVER.replace(
+        "sys.exit", f"history.models.choose = lambda *_, **__: (Path({str(model)!r}), 'given')\nsys.exit"
+    )
+    monkeypatch.setitem(globals(), "DRIVER", "from pathlib import Path\n" + code)
+    (path,) = (copy / ".asv" / "results").glob(f"*/provenance/{git(copy, 'rev-parse', '--short=8', 'HEAD')}-*")
+    given = {"name": "given", "file": "old.gguf", "sha256": hashlib.sha256(b"a model").hexdigest()}
+    path.write_text(json.dumps({"models": [given]}))
+    status, said = run(copy, "--revs", "HEAD")
+    assert status == 0, said
+    path.write_text(json.dumps({"models": [given | {"sha256": "0"}]}))
+    status, said = run(copy, "--revs", "HEAD")
+    assert status == 2
+    assert "was measured with another model (old.gguf): name a machine for this one" in said.splitlines()[-1]
 
 
 def test_a_commit_of_which_nothing_can_be_recorded_stops_no_other(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -181,6 +181,8 @@ class History:
         self.suite = Suite(self.root)
         with self.console.status("history: making the benchmark environment, once"):
             self.suite.prepare()
+        if name == "given":
+            self.refuse_another_model()
         done = self.measure(wanted)
         if self.cases:
             self.publish()
@@ -214,6 +216,21 @@ class History:
                 self.say(f"{name} is ignored: each benchmark names its level and threads", "yellow")
         for text in machine.look().warnings:
             self.say(text, "yellow")
+
+    def refuse_another_model(self) -> None:
+        """A series is of one file: values of another one that was given would count as measured."""
+        ours = provenance.file_of(self.model, self.root / provenance.HASHES)["sha256"]
+        for commit in self.chosen:
+            try:
+                record = provenance.load(self.suite.results_dir, self.machine, commit.hash, self.suite.env.name) or {}
+            except ValueError:
+                continue  # a damaged record says nothing
+            for one in record.get("models", []):
+                if one["name"] == "given" and one.get("sha256", ours) != ours:
+                    raise TrackingError(
+                        f"{commit.short} was measured with another model ({one['file']}): name a machine for this one "
+                        "(MACHINE=...), or unset BITNET_GGUF"
+                    )
 
     # ---- measuring ----
 
