@@ -86,6 +86,13 @@ def test_results_are_kept_and_come_back(root: Path) -> None:
     assert "1 results files are new" in said
 
 
+def test_what_a_killed_writer_left_is_not_kept(root: Path) -> None:
+    put(root, {"m/a-env.json": result({}), ".writing-x/m/a-env.json": b"{"})
+    assert command(root, "keep")[0] == 0
+    assert "m/a-env.json" in archive.read(root, "results")
+    assert not any(path.startswith(".") for path in archive.read(root, "results"))
+
+
 def test_nothing_of_the_user_is_touched(root: Path) -> None:
     (root / "csrc" / "fake.py").write_text("staged")
     git(root, "add", "-A")

@@ -129,7 +129,9 @@ class Archive:
         """The files under .asv/results that can be read; the others are named at the end."""
         found = {}
         for file in sorted(self.results.rglob("*.json")):
-            found[file.relative_to(self.results).as_posix()] = file.read_bytes()
+            path = file.relative_to(self.results)
+            if not any(part.startswith(".") for part in path.parts):  # what a killed writer left
+                found[path.as_posix()] = file.read_bytes()
         sound = self.sound(found, str(RESULTS))
         self.damaged = found.keys() - sound.keys()
         return sound
