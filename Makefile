@@ -20,9 +20,10 @@ C_STRICT := -std=c11 -O2 -pthread -Wall -Wextra -Werror -Icsrc
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1 :/p' Makefile | awk -F ' :' '{ printf "%-22s%s\n", $$1, $$2 }'
 
-bench: ## measure this commit, publish the dashboard, print the targets (11 minutes; QUICK=1: 2; ONLY=Decode)
+bench: ## measure this commit, publish the dashboard, print the targets (11 minutes; QUICK=1: 2; ONLY=Decode; goes on when interrupted, FRESH=1: from the start)
 	@$(BOOTSTRAP) bench
-	@$(PY) scripts/bench.py $(if $(filter-out 0,$(QUICK)),--quick) $(if $(ONLY),--only "$$ONLY") $(if $(MACHINE),--machine "$$MACHINE")
+	@$(PY) scripts/bench.py $(if $(filter-out 0,$(QUICK)),--quick) $(if $(ONLY),--only "$$ONLY") $(if $(MACHINE),--machine "$$MACHINE") \
+		$(if $(filter-out 0,$(FRESH)),--fresh)
 
 history: ## measure the commits of REVS=main~20..main (or ALL), publish their curves; goes on where it was (BUDGET=hours; QUICK=1; ONLY=Decode)
 	@$(BOOTSTRAP) bench

@@ -9,10 +9,12 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import shlex
 import sys
 from pathlib import Path
 
 from rich.console import Console
+from rich.text import Text
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # tracking/ is not installed
@@ -24,21 +26,28 @@ RESULTS = ROOT / ".asv" / "results"
 console = Console(highlight=False, soft_wrap=True)
 
 
-def say(text: str) -> None:
+def say(text: str, style: str = "") -> None:
     """One line of this program, told apart from asv's by its beginning."""
-    console.print(f"[bold]bench:[/bold] {text}")
+    console.print("[bold]bench:[/bold]", Text(text, style))
 
 
 def main() -> int:
-    """Parse the options and do it all; 0 when every benchmark succeeded."""
+    """Parse the options and do it all; 0 when every benchmark succeeded, 2 when it was interrupted."""
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="the tiny preset alone: 2 minutes instead of 10")
     parser.add_argument(
         "--smoke", action="store_true", help="try each tiny benchmark once in this environment, save nothing"
     )
+    parser.add_argument("--fresh", action="store_true", help="do not go on where the same run was interrupted")
     parser.add_argument("--only", default="", help="a regular expression; see benchmarks/README.md")
     parser.add_argument("--machine", default=platform.node() or "unnamed", help="asv's name for this machine")
     options = parser.parse_args()
+    kept = "it saves nothing" if options.smoke else "what was measured is kept, and the same command goes on"
+    return perform("bench", console, lambda: act(options), kept=kept)
+
+
+def act(options: argparse.Namespace) -> int:
+    """What is asked for."""
     os.chdir(ROOT)
     from tracking.results import remember_machine  # needs asv, which the tests of the rest do without
 
@@ -46,11 +55,14 @@ def main() -> int:
     if options.smoke:
         return smoke(machine, options.only)
     with surroundings.locked(ROOT):
-        return bench(quick=options.quick, only=options.only, machine=machine)
+        return bench(quick=options.quick, only=options.only, machine=machine, fresh=options.fresh)
 
 
-def bench(*, quick: bool, only: str, machine: str) -> int:
+def bench(*, quick: bool, only: str, machine: str, fresh: bool) -> int:
     """Measure the commit, publish, print the targets, and say what failed."""
+    from tracking.parts import Parts  # these need asv, too
+    from tracking.suite import Suite
+
     commit = say_commit()
     env = asv_environment()
     model, name = models.choose(console, quick=quick)
@@ -58,20 +70,27 @@ def bench(*, quick: bool, only: str, machine: str) -> int:
     if name == "given":
         env["BITNET_GGUF"] = str(model)
     selection = models.select(name, only)
-    asv = asv_run.measure_args(commit, [selection], machine, quick=quick)
-    status = asv_run.run(ROOT, asv, env)
-    failed = asv_run.failures(RESULTS / machine, commit, selection) if status == 2 else []
+    with surroundings.surroundings(ROOT):
+        os.environ.update(env)  # names the model
+        parts = Parts(Suite(ROOT), commits.find(ROOT, commit), machine, selection, quick=quick, model=str(model))
+        if fresh:
+            parts.forget()
+        with console.status("building the commit"):
+            names = parts.discover()
+        status, asv = parts.measure(names, say, env)
+    failed = asv_run.failures(RESULTS / machine, commit, selection)
     if status not in (0, 2):
         reason = asv_run.no_space(ROOT) if asv_run.is_full(ROOT) else f"asv ended with {status} before it measured"
-        say(f"{reason}; to see more: .venv/bin/python -m asv -v {' '.join(asv)!r}")
+        say(f"{reason}; to see more: .venv/bin/python -m asv -v {shlex.join(asv)}")
         return status
     recorded = record(commit, machine, env)
     published = asv_run.run(ROOT, ["publish", "--no-pull"], env)
     untargeted = print_targets(model)
     say("open the dashboard with: make preview" if published == 0 else f"asv publish ended with {published}")
     for line in failed:
-        say(f"[red]failed[/red]: {line}")
-    return status or recorded or published or untargeted
+        say(f"failed: {line}", "red")
+    parts.forget()
+    return (2 if failed else status) or recorded or published or untargeted
 
 
 def smoke(machine: str, only: str) -> int:
@@ -86,8 +105,8 @@ def say_commit() -> str:
     commit = commits.find(ROOT, "HEAD")
     changed = commits.changed_files(ROOT)
     files = f"{len(changed)} file{'s' if len(changed) > 1 else ''}"
-    dirty = f"; [yellow]the working tree is dirty: what is not committed ({files}) is not measured[/yellow]"
-    say(f"measuring commit {commit.short} ({commit.subject}){dirty if changed else ''}")
+    dirty = f"; the working tree is dirty: what is not committed ({files}) is not measured"
+    say(f"measuring commit {commit.short} ({commit.subject}){dirty if changed else ''}", "yellow" if changed else "")
     return commit.hash
 
 
@@ -111,7 +130,7 @@ def record(commit: str, machine: str, env: dict[str, str]) -> int:
             provenance.save_commit(Suite(ROOT), commits.find(ROOT, commit), machine)
     except TrackingError as error:
         console.print(error.details, markup=False, style="dim")
-        say(f"[red]what was measured with could not be recorded[/red]: {error}")
+        say(f"what was measured with could not be recorded: {error}", "red")
         return 1
     return 0
 
@@ -125,11 +144,11 @@ def print_targets(model: Path) -> int:
         with console.status("measuring the targets") as status:
             report = targets.measure(model, progress=lambda step: status.update(f"measuring the targets: {step}"))
     except (BitNetError, OSError, ValueError) as error:
-        say(f"[red]the targets could not be measured[/red]: {error}")
+        say(f"the targets could not be measured: {error}", "red")
         return 1
     console.print(report.table(), markup=False)
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(perform("bench", console, main, kept="nothing of this run was kept"))
+    sys.exit(main())
