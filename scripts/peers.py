@@ -35,6 +35,7 @@ from peer_environment import PeersError, prepare
 from peer_result import ARCH, LEAST_COSINE, N_CHECK, OURS, OUTPUTS, PEER, PROMPTS, TESTS, Result
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -58,9 +59,9 @@ SPARE_BYTES = 3 << 29  # working memory of both, beyond their files
 console = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
-def say(text: str) -> None:
+def say(text: str, style: str = "") -> None:
     """One line of this program; the results alone go to the standard output."""
-    console.print(f"[bold]peers:[/bold] {text}")
+    console.print("[bold]peers:[/bold]", Text(text, style))
 
 
 def main() -> int:
@@ -80,7 +81,7 @@ def compare(options: argparse.Namespace) -> int:
     sys.stdout.write(OUTPUTS[options.output](result) + "\n")
     sys.stdout.flush()
     if not result.cosine >= LEAST_COSINE:  # so that NaN is noticed
-        say(f"[red]the engines do not compute the same[/red]: cosine of logits {result.cosine:.4f}, not {LEAST_COSINE}")
+        say(f"the engines do not compute the same: cosine of logits {result.cosine:.4f}, not {LEAST_COSINE}", "red")
         return 1
     keep(result, options.results, options.machine)
     return 0

@@ -6,11 +6,13 @@ import ast
 import importlib
 import importlib.util
 import inspect
+import io
 import itertools
 import json
 import math
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -213,6 +215,38 @@ def test_a_machine_is_remembered_once_and_whole(tmp_path: Path, monkeypatch: pyt
     # asv takes the only machine it knows for the host, under whatever name.
     assert remember_machine(machine.Machine.get_unique_machine_name()) == "bench-host"
     assert file.read_bytes() == before
+
+
+def test_what_looks_like_markup_is_said_as_it_is(bench: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    from rich.console import Console
+
+    from tracking.progress import Progress
+
+    for terminal in (False, True):
+        out = io.StringIO()
+        console = Console(file=out, width=200, force_terminal=terminal, soft_wrap=True)
+        monkeypatch.setattr(bench, "console", console)
+        bench.say("measuring commit 12345678 (build: look in [/opt] and [red])", "yellow")
+        with Progress(console, "history", 2) as progress:
+            progress.show("12345678 build: look in [/opt] and [red]", "1 of 2 [/commits]", 1)
+        assert out.getvalue().count("look in [/opt] and [red]") >= 2
+        assert "1 of 2 [/commits]" in out.getvalue()
+
+
+def test_a_command_that_is_said_can_be_pasted(
+    bench: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("asv")
+    from tracking import asv_run, parts
+
+    args = asv_run.measure_args("f" * 40, ["^(?!.*'(2b|given)')(?=.*(?:))"], "m", quick=True)
+    monkeypatch.chdir(ROOT)  # a Suite changes it
+    monkeypatch.setattr(parts.Parts, "discover", lambda _: ["load"])
+    monkeypatch.setattr(parts.Parts, "measure", lambda *_: (7, args))
+    monkeypatch.setattr(bench.models, "choose", lambda *_, **__: (tmp_path / "a.gguf", "tiny"))
+    assert bench.bench(quick=True, only="", machine="m", fresh=False) == 7
+    said = capsys.readouterr().out.split("to see more: ")[1]
+    assert shlex.split(said)[3:] == ["-v", *args]
 
 
 def test_the_environment_of_asv(bench: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:

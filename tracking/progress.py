@@ -32,7 +32,8 @@ class Progress:
         self.console = console
         self.name = name
         self.last = -EVERY
-        columns = (BarColumn(20), TextColumn("{task.fields[state]}"), TextColumn("{task.description}", style="dim"))
+        texts = ("{task.fields[state]}", "none"), ("{task.description}", "dim")
+        columns = (BarColumn(20), *(TextColumn(text, style=style, markup=False) for text, style in texts))
         self.bar = Bar(*columns, console=console, transient=True, refresh_per_second=2) if console.is_terminal else None
         self.task = self.bar.add_task("", total=total, state="") if self.bar else None
 

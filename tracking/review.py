@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
+from rich.markup import escape
 
 from tracking import commits, machine, provenance, report, results, verdict
 from tracking.command import perform
@@ -276,7 +277,7 @@ class Review:
             return
         with self.console.status("") as status, Pair(suite, sides, self.folder) as pair:
             for i, case in enumerate(wanted):
-                status.update(f"review: what else moved: {case.full}, {len(wanted) - i} left")
+                status.update(escape(f"review: what else moved: {case.full}, {len(wanted) - i} left"))
                 store.add(pair.round(case, "base"))
         for case in counts:
             for failed in (found.failed for found in store.by_benchmark[case.full] if found.failed):
