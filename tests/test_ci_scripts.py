@@ -278,7 +278,7 @@ class Nights:
         return made
 
     def night(self, *clone: str, **env: str) -> tuple[int, str, list[str]]:
-        """Its status, or that of keeping what is new, what it told the steps after it, and what it had `tracking` do."""
+        """Its status, or that of keeping; what it told the steps after it, and what it had `tracking` do."""
         self.n += 1
         self.path = self.place / f"night {self.n}"
         git(self.place, "clone", "-q", "--branch", "main", *clone, self.origin.as_uri(), self.path.name)

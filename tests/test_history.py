@@ -391,6 +391,19 @@ def test_bench_says_that_something_runs() -> None:
     assert f"another measurement runs in this checkout (process {os.getpid()})" in " ".join(done.stdout.split())
 
 
+def test_what_became_slower_on_another_machine_is_not_said(tmp_path: Path) -> None:
+    found = [
+        [f"a.B.{name}", "", params, None, 2.0, 1.0, [[1, 2, 1.0, 2.0]]]
+        for name, params in {"ours": {"machine": "m"}, "theirs": {"machine": "n"}, "only": {}}.items()
+    ]
+    (tmp_path / "regressions.json").write_text(json.dumps({"regressions": found}))
+    (tmp_path / "index.json").write_text(json.dumps({"revision_to_hash": {"1": "a" * 40, "2": "b" * 40}}))
+    chosen = [Commit("b" * 40, "slower", "")]
+    assert history.regressions(tmp_path, chosen, "m") == [
+        f"+100.0 % a.B.{name} in aaaaaaaa..bbbbbbbb (slower)" for name in ("ours", "only")
+    ]
+
+
 def test_time_left_is_of_the_commits_before() -> None:
     one = history.History.__new__(history.History)
     one.seconds = [10.0, 20.0]

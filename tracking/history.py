@@ -19,7 +19,7 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from asv.util import UserError
 from rich.console import Console
@@ -27,6 +27,7 @@ from rich.console import Console
 from tracking import asv_run, commits, machine, models, provenance, report, results
 from tracking.command import EXIT_UNMEASURED, perform
 from tracking.errors import TrackingError
+from tracking.jumps import on_machine
 from tracking.progress import Progress, clock
 from tracking.suite import Suite
 from tracking.surroundings import IGNORED, locked, surroundings
@@ -394,7 +395,8 @@ class History:
 
     def skipped_of(self, commit: Commit) -> Path:
         """The file for what was skipped, among the results, so that it goes where they go."""
-        return self.suite.results_dir / self.machine / SKIPPED / f"{commit.short}.json"
+        folder: Path = self.suite.results_dir / self.machine
+        return folder / SKIPPED / f"{commit.short}.json"
 
     def log_of(self, commit: Commit) -> Path:
         """All that asv said of a commit."""
@@ -412,7 +414,7 @@ class History:
             raise TrackingError(
                 "the dashboard could not be published; what was measured is kept", log.read_text(encoding="utf-8")
             )
-        found = regressions(self.root / self.suite.conf.html_dir, self.chosen)
+        found = regressions(self.root / self.suite.conf.html_dir, self.chosen, self.machine)
         for line in found[:MOST_NAMED]:
             self.say(f"slower: {line}", "yellow")
         if len(found) > MOST_NAMED:
@@ -457,17 +459,16 @@ def listed(names: Sequence[str], most: int = MOST_NAMED) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
-def regressions(html_dir: Path, chosen: Sequence[Commit]) -> list[str]:
+def regressions(html_dir: Path, chosen: Sequence[Commit], machine: str) -> list[str]:
     """What asv found to be worse since one of the commits, worst first: how much, what, since which commits."""
     by_hash = {commit.hash: commit for commit in chosen}
-    found: list[list[Any]] = json.loads((html_dir / "regressions.json").read_text("utf-8"))["regressions"]
+    found = json.loads((html_dir / "regressions.json").read_text("utf-8"))
     hashes: dict[str, str] = json.loads((html_dir / "index.json").read_text("utf-8"))["revision_to_hash"]
     lines: list[tuple[float, str]] = []
-    for name, _, _, _, _, _, jumps in found:
-        for before, since, old, new in jumps:
-            commit = by_hash.get(hashes[str(since)])
-            if commit:
-                where = commit.short if before is None else f"{hashes[str(before)][:8]}..{commit.short}"
-                growth = new / old - 1 if old else math.inf
-                lines.append((growth, f"{100 * growth:+.1f} % {name} in {where} ({commit.subject})"))
+    for jump in on_machine(found, machine):
+        commit = by_hash.get(hashes[str(jump.since)])
+        if commit:
+            where = commit.short if jump.before is None else f"{hashes[str(jump.before)][:8]}..{commit.short}"
+            growth = jump.new / jump.old - 1 if jump.old else math.inf
+            lines.append((growth, f"{100 * growth:+.1f} % {jump.name} in {where} ({commit.subject})"))
     return [line for _, line in sorted(lines, reverse=True)]

@@ -10,6 +10,7 @@ from asv.console import log
 
 from tracking.dashboard.sections import percent, quantity
 from tracking.dashboard.series import Commit, graph_link
+from tracking.jumps import on_machine
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -126,27 +127,30 @@ def regressions(
     data = read_json(path) if path.is_file() else None
     hashes = {revision: commit for commit, revision in revisions.items()}
     dates = {commit.hash: commit.date for commit in history.commits}
+
+    def commit(revision: int) -> Commit:
+        return Commit(hashes[revision], revision, dates.get(hashes[revision], 0))
+
     found = []
-    for name, _graph, params, index, _last, _best, jumps in (data or {}).get("regressions", []):
-        benchmark = benchmarks.get(name.partition("(")[0])
-        if benchmark is None or not jumps or params.get("machine", history.machine) != history.machine:
+    for jump in on_machine(data or {}, history.machine):
+        benchmark = benchmarks.get(jump.name.partition("(")[0])
+        if benchmark is None:
             continue
-        pairs = [(key, str(value)) for key, value in params.items()] + _combination(benchmark, index)
-        for start, end, before, after in jumps:
-            last = Commit(hashes[end], end, dates.get(hashes[end], 0))
-            first = None if start is None else Commit(hashes[start], start, dates.get(hashes[start], 0))
-            commits = "-".join(one.short for one in (first, last) if one)
-            found.append(
-                Regression(
-                    name,
-                    quantity(before, benchmark.get("unit") or ""),
-                    quantity(after, benchmark.get("unit") or ""),
-                    percent(after / before) if before else "from none",
-                    first,
-                    last,
-                    graph_link(benchmark["name"], [*pairs, ("commits", commits)]),
-                )
+        pairs = [(key, str(value)) for key, value in jump.params.items()] + _combination(benchmark, jump.index)
+        first = None if jump.before is None else commit(jump.before)
+        last = commit(jump.since)
+        marked = "-".join(one.short for one in (first, last) if one)
+        found.append(
+            Regression(
+                jump.name,
+                quantity(jump.old, benchmark.get("unit") or ""),
+                quantity(jump.new, benchmark.get("unit") or ""),
+                percent(jump.new / jump.old) if jump.old else "from none",
+                first,
+                last,
+                graph_link(benchmark["name"], [*pairs, ("commits", marked)]),
             )
+        )
     return sorted(found, key=lambda one: (-one.last.revision, one.name))[:MOST_REGRESSIONS]
 
 
