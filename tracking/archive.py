@@ -113,7 +113,7 @@ class Archive:
             file.parent.mkdir(parents=True, exist_ok=True)
             report.write_whole(file, merged[path].decode())
         n = sum(map(merge.is_result, changed))
-        self.say(f"{n} results files are new or have more than before; `make history` or `asv publish` shows them")
+        self.say(f"{n} results files are new or have more than before; `make history` or `make publish` shows them")
         self.tell_left_out(merged)
         return self.conclude() if reached else EXIT_UNMEASURED
 
