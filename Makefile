@@ -26,6 +26,7 @@ bench: ## measure this commit, publish the dashboard, print the targets (11 minu
 		$(if $(filter-out 0,$(FRESH)),--fresh)
 
 history: ## measure the commits of REVS=main~20..main (or ALL), publish their curves; goes on where it was (BUDGET=hours; QUICK=1; ONLY=Decode)
+	@test -n "$$REVS" || { echo "history: of which commits? make history REVS=main~20..main, or REVS=ALL" >&2; exit 2; }
 	@$(BOOTSTRAP) bench
 	@$(PY) -m tracking history $(if $(REVS),--revs "$$REVS") $(if $(ONLY),--only "$$ONLY") $(if $(BUDGET),--budget "$$BUDGET") \
 		$(if $(MACHINE),--machine "$$MACHINE") $(if $(filter-out 0,$(QUICK)),--quick) $(ARGS)

@@ -49,8 +49,10 @@ def main() -> int:
 def act(options: argparse.Namespace) -> int:
     """What is asked for."""
     os.chdir(ROOT)
-    from tracking.results import remember_machine  # needs asv, which the tests of the rest do without
+    from tracking.results import remember_machine  # these need asv, which the tests of the rest do without
+    from tracking.suite import check_pattern
 
+    check_pattern(options.only)
     machine = remember_machine(options.machine)
     if options.smoke:
         return smoke(machine, options.only)
@@ -146,6 +148,7 @@ def print_targets(model: Path) -> int:
     except (BitNetError, OSError, ValueError) as error:
         say(f"the targets could not be measured: {error}", "red")
         return 1
+    say("the targets, measured just now by the package as it lies here, apart from asv's runs:")
     console.print(report.table(), markup=False)
     return 0
 

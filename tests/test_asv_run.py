@@ -124,6 +124,15 @@ def test_an_interrupted_run_ends_asv_once_and_waits_for_it(tmp_path: Path) -> No
             "ModuleNotFoundError: No module named 'y'",
         ),
         ("one\ntwo\n ··· \n", "two"),
+        # What pip says below the reason names no cause.
+        (
+            "a.c:1:1: error: b\na.c:2:1: error: c\nerror: command 'gcc' failed\nERROR: Failed to build x",
+            "a.c:1:1: error: b",
+        ),
+        (
+            "error: [Errno 2] No such file: 'cc'\nERROR: Failed building wheel for x",
+            "error: [Errno 2] No such file: 'cc'",
+        ),
         ("", "it gave no reason"),
     ],
 )

@@ -217,6 +217,16 @@ def test_a_machine_is_remembered_once_and_whole(tmp_path: Path, monkeypatch: pyt
     assert file.read_bytes() == before
 
 
+@pytest.mark.parametrize("name", ["../x", "a/b", "", ".hidden", "-x", "a b"])
+def test_the_name_of_a_machine_stays_in_the_results(name: str) -> None:
+    pytest.importorskip("asv.machine")
+    from tracking.errors import TrackingError
+    from tracking.results import remember_machine
+
+    with pytest.raises(TrackingError, match="is no name for a machine"):
+        remember_machine(name)
+
+
 def test_what_looks_like_markup_is_said_as_it_is(bench: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     from rich.console import Console
 

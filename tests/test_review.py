@@ -392,6 +392,7 @@ def test_the_parent_needs_no_name_and_a_merge_base_may_be_given(root: Path) -> N
     ("args", "message"),
     [
         (["--head", "nonsense"], "unknown revision 'nonsense'"),
+        (["--head", "HEAD^..HEAD"], "is a range, where one commit is asked for"),
         (["--base", "HEAD"], "are the same commit"),
         (["--head", "HEAD^"], "HEAD^ has no parent: name what to compare it with, BASE=<revision>"),
         (["--bench", "*"], "is no regular expression"),
@@ -446,7 +447,7 @@ def test_a_commit_that_does_not_build_shows_the_end_of_the_log(root: Path, monke
     monkeypatch.setattr("asv.environment.ExistingEnvironment.install_project", broken)
     status, said = command(root)
     assert status == 2
-    assert said.splitlines()[-1].endswith("(head 0) does not build")
+    assert said.splitlines()[-1].endswith("(head 0) does not build: error: no such header")
     assert "error: no such header" in said
     assert "line 98" in said
     assert "line 5\n" not in said

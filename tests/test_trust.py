@@ -149,6 +149,14 @@ def test_the_summary_counts() -> None:
     assert "none done yet" in trust.summary(records, commits.Commit("d" * 40, "", ""))
 
 
+@pytest.mark.parametrize("number", ["0", "-1", "x"])
+def test_no_number_of_reviews_is_refused(number: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        trust.parse(["--each", number])
+    assert ended.value.code == 2
+    assert f"'{number}' is no number of reviews above 0" in capsys.readouterr().err
+
+
 def test_a_plant_that_was_changed_is_another_experiment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "kernel-5.patch").write_text("one", encoding="utf-8")
     monkeypatch.setattr(trust, "PLANTS", tmp_path)

@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 
 COMMAND = Path(__file__).with_name("asv_command.py")
 PATIENCE = 20.0  # seconds that an interrupted asv has to end its workers
+# What pip says of a failure below it, which has the reason.
+PIP = re.compile(
+    r"ERROR: Failed (to build|building)|subprocess-exited-with-error|note: This error originates|exit code: "
+    r"|did not run successfully"
+)
 SPACE = 64 << 20  # bytes; with less than this free, whatever failed did so for want of it
 
 
@@ -80,10 +85,11 @@ def failures(folder: Path, commit: str, selection: str) -> list[str]:
 
 
 def last_word(text: str) -> str:
-    """The line of a long output that says why: the last one that names an error, else the last."""
-    lines = [line.strip() for line in text.splitlines() if line.strip(" ·-=")]
+    """The line of a long output that says why: a compiler's first error, else the last one that names one."""
+    lines = [line.strip() for line in text.splitlines() if line.strip(" ·-=│╰─>") and not PIP.search(line)]
+    compiler = [line for line in lines if re.search(r":\d+: (fatal )?error: ", line)]
     named = [line for line in lines if re.search(r"\berror\b|Error:", line, re.IGNORECASE)]
-    return (named or lines or ["it gave no reason"])[-1]
+    return (compiler[:1] or named or lines or ["it gave no reason"])[-1]
 
 
 def is_full(root: Path) -> bool:

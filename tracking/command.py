@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import traceback
 from typing import TYPE_CHECKING
 
@@ -32,7 +33,8 @@ def perform(name: str, console: Console, action: Callable[[], int], *, kept: str
         if error.errno not in FULL:
             raise
         where = error.filename or "the working folder"
-        console.print(f"{name}: {error.strerror}: {where}; {kept}", markup=False, style="red")
+        full = "" if error.errno == errno.EROFS else f"; {kept}"
+        console.print(f"{name}: {error.strerror}: {where}{full}", markup=False, style="red")
     except Exception:  # noqa: BLE001  # whatever it is: Python's own status, 1, would mean "worse"
         console.print(traceback.format_exc(), markup=False, style="dim")
         console.print(f"{name}: a mistake of bitnet-core itself: please report the lines above; {kept}", style="red")

@@ -58,6 +58,8 @@ def find(root: Path, name: str) -> Commit:
     """The commit of a name; says when it is the clone that lacks it."""
     if name.startswith("-"):
         raise TrackingError(f"{name!r} is no revision")
+    if ".." in name:
+        raise TrackingError(f"{name!r} is a range, where one commit is asked for")
     try:
         commit = git(root, "rev-parse", "--verify", "--quiet", f"{name}^{{commit}}")
     except TrackingError:

@@ -29,7 +29,7 @@ from tracking.command import EXIT_UNMEASURED, perform
 from tracking.errors import TrackingError
 from tracking.jumps import on_machine
 from tracking.progress import Progress, clock
-from tracking.suite import Suite
+from tracking.suite import Suite, check_pattern
 from tracking.surroundings import IGNORED, locked, surroundings
 
 if TYPE_CHECKING:
@@ -100,10 +100,7 @@ def history(root: Path, options: Options, console: Console) -> int:
     """Measure what is missing, publish, and say what was found."""
     if not (root / "asv.conf.json").is_file():
         raise TrackingError(f"no asv.conf.json in {root}: run this at the top of the repository")
-    try:
-        re.compile(options.only)
-    except re.error as error:
-        raise TrackingError(f"{options.only!r} is no regular expression: {error}") from None
+    check_pattern(options.only)
     chosen = commits.several(root, options.revs)
     with locked(root), surroundings(root):
         return History(root, chosen, options, console).run()

@@ -7,6 +7,7 @@ import itertools
 import math
 import os
 import platform
+import re
 import shutil
 import statistics
 import tempfile
@@ -34,8 +35,13 @@ def remember_machine(name: str) -> str:
     """Tell asv about this machine in coarse words, unless somebody already has; the name asv knows it by.
 
     Each of them names a series: a kernel's release or a byte count of memory would begin a new one with every update.
+    A name is a folder of the results, and part of an address.
     (The command `asv machine` leaves out what equals its own guess, and then fails on a machine it does not know.)
     """
+    if not re.fullmatch(r"[A-Za-z0-9][\w.+-]*", name):
+        raise TrackingError(
+            f"{name!r} is no name for a machine: letters, digits and . + - _, as in MACHINE=zen4-2cores"
+        )
     try:
         known = MachineCollection.load(name)  # for the host's name: the only machine in the file, whatever its name
     except UserError:

@@ -28,7 +28,7 @@ from tracking.errors import TrackingError
 from tracking.pair import Pair
 from tracking.progress import Progress, clock
 from tracking.rounds import Store
-from tracking.suite import Suite
+from tracking.suite import Suite, check_pattern
 from tracking.surroundings import IGNORED, locked, surroundings
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def minutes(text: str) -> float:
     except ValueError:
         value = -1.0
     if not 0 < value < 7 * 24 * 60:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of minutes above 0")
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of minutes above 0 and below a week")
     return value
 
 
@@ -99,6 +99,7 @@ def review(root: Path, options: Options, console: Console) -> Report:
     """Measure until all is decided or the budget used, then write everything that a review leaves."""
     if not (root / "asv.conf.json").is_file():
         raise TrackingError(f"no asv.conf.json in {root}: run this at the top of the repository")
+    check_pattern(options.bench)
     head = commits.find(root, options.head)
     base = commits.find(root, options.base) if options.base else commits.parent(root, head)
     if base.hash == head.hash:

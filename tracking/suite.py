@@ -24,6 +24,7 @@ from asv.plugin_manager import plugin_manager  # noqa: F401  # importing it is w
 from asv.repo import get_repo
 from asv.util import ProcessError, UserError
 
+from tracking import asv_run
 from tracking.errors import TrackingError
 
 if TYPE_CHECKING:
@@ -115,10 +116,7 @@ class Suite:
 
     def discover(self, commit: Commit, pattern: str, also: str = "") -> tuple[list[Case], list[Case]]:
         """The benchmarks of the working tree that a regular expression selects, and the others that `also` does."""
-        try:
-            re.compile(pattern)
-        except re.error as error:
-            raise TrackingError(f"{pattern!r} is no regular expression: {error}") from None
+        check_pattern(pattern)
         with quiet(), failing("the benchmarks could not be imported; `make check-bench` says more"):
             self.benchmarks = Benchmarks.discover(
                 self.conf, self.repo, [self.env], [commit.hash], regex=[pattern, also or pattern]
@@ -146,6 +144,14 @@ class Suite:
                 )
 
 
+def check_pattern(pattern: str) -> None:
+    """Refuse what is no regular expression, before hours are spent on it."""
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise TrackingError(f"{pattern!r} is no regular expression: {error}") from None
+
+
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """Without asv's own lines."""
@@ -159,8 +165,10 @@ def failing(message: str) -> Iterator[None]:
     try:
         yield
     except ProcessError as error:
-        said = "\n".join(str(text) for text in (error.stdout, error.stderr) if text)
-        raise TrackingError(message, said or str(error)) from None
+        said = "\n".join(str(text) for text in (error.stdout, error.stderr) if text) or str(error)
+        if asv_run.is_full(Path.cwd()):
+            raise TrackingError(asv_run.no_space(Path.cwd())) from None
+        raise TrackingError(f"{message}: {asv_run.last_word(said)}", said) from None
     except UserError as error:
         if str(error) == "Interrupted.":  # what asv makes of Ctrl-C
             raise KeyboardInterrupt from None

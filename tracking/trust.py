@@ -126,11 +126,18 @@ def parse(argv: list[str]) -> argparse.Namespace:
     names = ["same", *(plant.patch for plant in TABLE)]
     add_("--head", default="HEAD", help="the commit that is measured against itself, and planted in (default: HEAD)")
     add_("--only", nargs="*", choices=names, default=names, metavar="NAME", help=f"some of: {', '.join(names)}")
-    add_("--same", type=int, default=SAME_REVIEWS, help=f"reviews without a difference (default: {SAME_REVIEWS})")
-    add_("--each", type=int, default=PLANT_REVIEWS, help=f"reviews of each plant (default: {PLANT_REVIEWS})")
+    add_("--same", type=reviews, default=SAME_REVIEWS, help=f"reviews without a difference (default: {SAME_REVIEWS})")
+    add_("--each", type=reviews, default=PLANT_REVIEWS, help=f"reviews of each plant (default: {PLANT_REVIEWS})")
     add_("--budget", type=minutes, default=0.0, help="minutes a review (default: 3)")
     add_("--summary", action="store_true", help="count what is done, and measure nothing")
     return parser.parse_args(argv)
+
+
+def reviews(text: str) -> int:
+    """A number of reviews."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of reviews above 0")
+    return int(text)
 
 
 def experiments(options: argparse.Namespace) -> Iterator[Experiment]:
