@@ -77,7 +77,12 @@ def test_help_has_an_example(command):
 def test_ctrl_c_removes_the_half_written_file(tmp_path):
     out = tmp_path / "model.gguf"
     command = [sys.executable, "-m", "bitnet_core", "synth", "2b", str(out)]
-    child = subprocess.Popen(command, stderr=subprocess.PIPE)
+    # A suite that runs in the background was told to ignore SIGINT, and would hand that on.
+    heard = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        child = subprocess.Popen(command, stderr=subprocess.PIPE)
+    finally:
+        signal.signal(signal.SIGINT, heard)
     deadline = time.monotonic() + 60
     while not any(path.stat().st_size > 2**24 for path in tmp_path.glob(".*.tmp")):
         assert child.poll() is None
