@@ -65,7 +65,7 @@ review: ## compare HEAD=revision with BASE=revision, its parent if none: worse, 
 	@$(PY) -m tracking review $(if $(BASE),--base "$$BASE") $(if $(HEAD),--head "$$HEAD") $(if $(ONLY),--bench "$$ONLY") \
 		$(if $(BUDGET),--budget "$$BUDGET") $(if $(MACHINE),--machine "$$MACHINE") $(if $(filter-out 0,$(FRESH)),--fresh)
 
-trust: ## try reviews whose answer is known, in as many parts as you like (4 hours; ARGS='--only same --same 2', ARGS=--summary)
+trust: ## try reviews whose answer is known, in as many parts as you like (an hour; ARGS='--only same --same 2', ARGS=--summary)
 	@$(BOOTSTRAP) bench
 	@$(PY) -m tracking trust $(ARGS)
 
