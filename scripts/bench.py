@@ -12,6 +12,7 @@ import platform
 import shlex
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.text import Text
@@ -21,6 +22,11 @@ sys.path.insert(0, str(ROOT))  # tracking/ is not installed
 
 from tracking import asv_run, commits, models, surroundings  # noqa: E402
 from tracking.command import perform  # noqa: E402
+from tracking.errors import TrackingError  # noqa: E402
+
+if TYPE_CHECKING:
+    from tracking.commits import Commit
+    from tracking.suite import Suite
 
 RESULTS = ROOT / ".asv" / "results"
 console = Console(highlight=False, soft_wrap=True)
@@ -65,7 +71,8 @@ def bench(*, quick: bool, only: str, machine: str, fresh: bool) -> int:
     from tracking.parts import Parts  # these need asv, too
     from tracking.suite import Suite
 
-    commit = say_commit()
+    commit = commits.find(ROOT, "HEAD")
+    say_commit(commit)
     env = asv_environment()
     model, name = models.choose(console, quick=quick)
     say(f"model: {model} ({models.KINDS[name]})")
@@ -74,18 +81,19 @@ def bench(*, quick: bool, only: str, machine: str, fresh: bool) -> int:
     selection = models.select(name, only)
     with surroundings.surroundings(ROOT):
         os.environ.update(env)  # names the model
-        parts = Parts(Suite(ROOT), commits.find(ROOT, commit), machine, selection, quick=quick, model=str(model))
+        suite = Suite(ROOT)
+        parts = Parts(suite, commit, machine, selection, quick=quick, model=str(model))
         if fresh:
             parts.forget()
         with console.status("building the commit"):
             names = parts.discover()
         status, asv = parts.measure(names, say, env)
-    failed = asv_run.failures(RESULTS / machine, commit, selection)
-    if status not in (0, 2):
-        reason = asv_run.no_space(ROOT) if asv_run.is_full(ROOT) else f"asv ended with {status} before it measured"
-        say(f"{reason}; to see more: .venv/bin/python -m asv -v {shlex.join(asv)}")
-        return status
-    recorded = record(commit, machine, env)
+        if status not in (0, 2):
+            reason = asv_run.no_space(ROOT) if asv_run.is_full(ROOT) else f"asv ended with {status} before it measured"
+            say(f"{reason}; to see more: .venv/bin/python -m asv -v {shlex.join(asv)}")
+            return status
+        recorded = record(suite, commit, machine)
+    failed = asv_run.failures(RESULTS / machine, commit.hash, selection)
     published = asv_run.run(ROOT, ["publish", "--no-pull"], env)
     untargeted = print_targets(model)
     say("open the dashboard with: make preview" if published == 0 else f"asv publish ended with {published}")
@@ -102,14 +110,12 @@ def smoke(machine: str, only: str) -> int:
     return asv_run.run(ROOT, [*command, "-b", models.select("tiny", only), "--machine", machine], env)
 
 
-def say_commit() -> str:
+def say_commit(commit: Commit) -> None:
     """Name the commit that is measured, and what is not measured because it is not committed."""
-    commit = commits.find(ROOT, "HEAD")
     changed = commits.changed_files(ROOT)
     files = f"{len(changed)} file{'s' if len(changed) > 1 else ''}"
     dirty = f"; the working tree is dirty: what is not committed ({files}) is not measured"
     say(f"measuring commit {commit.short} ({commit.subject}){dirty if changed else ''}", "yellow" if changed else "")
-    return commit.hash
 
 
 def asv_environment() -> dict[str, str]:
@@ -120,16 +126,13 @@ def asv_environment() -> dict[str, str]:
     return surroundings.asv_environment(ROOT)
 
 
-def record(commit: str, machine: str, env: dict[str, str]) -> int:
+def record(suite: Suite, commit: Commit, machine: str) -> int:
     """Where the numbers of this run come from, beside them; 1 when it cannot be told."""
-    from tracking import commits, provenance
-    from tracking.errors import TrackingError
-    from tracking.suite import Suite
+    from tracking import provenance
 
     try:
-        with surroundings.surroundings(ROOT), console.status("recording what was measured with"):
-            os.environ.update(env)  # names the model
-            provenance.save_commit(Suite(ROOT), commits.find(ROOT, commit), machine)
+        with console.status("recording what was measured with"):
+            provenance.save_commit(suite, commit, machine)
     except TrackingError as error:
         console.print(error.details, markup=False, style="dim")
         say(f"what was measured with could not be recorded: {error}", "red")
