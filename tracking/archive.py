@@ -48,8 +48,7 @@ def main(argv: list[str]) -> int:
     def action() -> int:
         root = Path.cwd()
         commits.find(root, "HEAD")  # or say that this is no repository
-        if not (root / "asv.conf.json").is_file():
-            raise TrackingError(f"no asv.conf.json in {root}: run this at the top of the repository")
+        commits.check_root(root)
         with locked(root):
             archive = Archive(root, console)
             return archive.keep(push=options.push) if options.action == "keep" else archive.fetch()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import errno
 import traceback
 from typing import TYPE_CHECKING
@@ -16,6 +17,17 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 EXIT_UNMEASURED = 2
+
+
+def amount(text: str, unit: str, below: float, bounds: str) -> float:
+    """A number of some unit that something can be measured in, as an option of a command has it."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 < value < below:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of {unit} {bounds}")
+    return value
 
 
 def perform(name: str, console: Console, action: Callable[[], int], *, kept: str) -> int:

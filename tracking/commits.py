@@ -54,6 +54,12 @@ def git(root: Path, *args: str, env: dict[str, str] | None = None, given: str | 
     return done.stdout.rstrip("\n")
 
 
+def check_root(root: Path) -> None:
+    """Refuse a folder that has no suite."""
+    if not (root / "asv.conf.json").is_file():
+        raise TrackingError(f"no asv.conf.json in {root}: run this at the top of the repository")
+
+
 def find(root: Path, name: str) -> Commit:
     """The commit of a name; says when it is the clone that lacks it."""
     if name.startswith("-"):

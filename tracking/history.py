@@ -25,7 +25,7 @@ from asv.util import UserError
 from rich.console import Console
 
 from tracking import asv_run, commits, machine, models, provenance, report, results
-from tracking.command import EXIT_UNMEASURED, perform
+from tracking.command import EXIT_UNMEASURED, amount, perform
 from tracking.errors import TrackingError
 from tracking.jumps import on_machine
 from tracking.progress import Progress, clock
@@ -87,19 +87,12 @@ def parse(argv: list[str]) -> Options:
 
 def hours(text: str) -> float:
     """A number of hours that something can be measured in."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 < value < 1000:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of hours above 0")
-    return value
+    return amount(text, "hours", 1000, "above 0")
 
 
 def history(root: Path, options: Options, console: Console) -> int:
     """Measure what is missing, publish, and say what was found."""
-    if not (root / "asv.conf.json").is_file():
-        raise TrackingError(f"no asv.conf.json in {root}: run this at the top of the repository")
+    commits.check_root(root)
     check_pattern(options.only)
     chosen = commits.several(root, options.revs)
     with locked(root), surroundings(root):
@@ -343,7 +336,7 @@ class History:
         states = self.states(commit)
         again = {OPEN, FAILED, SKIPPED} if self.options.retry else {OPEN}
         missing = [case for case in self.cases if states[case.full] in again]
-        return {name: list(found) for name, found in itertools.groupby(missing, key=lambda case: file_of(case.name))}
+        return {name: list(found) for name, found in itertools.groupby(missing, key=lambda case: case.file)}
 
     def states(self, commit: Commit) -> dict[str, str]:
         """Of each case: measured, failed, skipped, or open."""
@@ -444,11 +437,6 @@ class OutOfTime(Exception):  # noqa: N818  # expected
 
 class Unmeasured(Exception):  # noqa: N818  # not an error of the history, which goes on
     """Why a commit cannot be measured, in one line."""
-
-
-def file_of(benchmark: str) -> str:
-    """The file that has a benchmark."""
-    return benchmark.partition(".")[0]
 
 
 def listed(names: Sequence[str], most: int = MOST_NAMED) -> str:

@@ -77,7 +77,7 @@ class Parts:
         with tempfile.TemporaryDirectory() as folder:
             self.suite.build(self.commit, "measured", Path(folder))
         cases, _ = self.suite.discover(self.commit, self.selection)
-        return [name for name, _ in itertools.groupby(case.name.partition(".")[0] for case in cases)]
+        return [name for name, _ in itertools.groupby(case.file for case in cases)]
 
     def done(self) -> list[str]:
         """What the same run measured before it was interrupted, and is still there."""

@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from tracking import commits, machine, provenance, report, results, verdict
-from tracking.command import perform
+from tracking.command import amount, perform
 from tracking.errors import TrackingError
 from tracking.pair import Pair
 from tracking.progress import Progress, clock
@@ -86,19 +86,12 @@ def parse(argv: list[str]) -> Options:
 
 def minutes(text: str) -> float:
     """A number of minutes that something can be measured in."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 < value < 7 * 24 * 60:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of minutes above 0 and below a week")
-    return value
+    return amount(text, "minutes", 7 * 24 * 60, "above 0 and below a week")
 
 
 def review(root: Path, options: Options, console: Console) -> Report:
     """Measure until all is decided or the budget used, then write everything that a review leaves."""
-    if not (root / "asv.conf.json").is_file():
-        raise TrackingError(f"no asv.conf.json in {root}: run this at the top of the repository")
+    commits.check_root(root)
     check_pattern(options.bench)
     head = commits.find(root, options.head)
     base = commits.find(root, options.base) if options.base else commits.parent(root, head)

@@ -46,6 +46,11 @@ class Case:
     cache_key: str | None  # names the setup_cache it needs
 
     @property
+    def file(self) -> str:
+        """The file that has it."""
+        return self.name.partition(".")[0]
+
+    @property
     def id(self) -> str:
         """What asv_runner finds it by."""
         return self.name if self.index is None else f"{self.name}-{self.index}"
