@@ -229,16 +229,19 @@ mkdir -p $results
 case "$1 $2" in
 "history --revs")
     if [ "${STATUS:-0}" = 2 ]; then exit 2; fi
+    mkdir -p .asv/html
+    touch .asv/html/index.html  # asv begins with it, and ends with index.json
     one=$3
     case $3 in *..*) ;; ALL) one=HEAD ;; *) one="$3^!" ;; esac
-    mkdir -p "$results/$5" .asv/html
-    touch .asv/html/index.html
+    mkdir -p "$results/$5"
     for commit in $(git rev-list "$one"); do
         file=$results/$5/${commit:0:8}-env.json
         if [ "$commit" = "${BROKEN:-}" ] || [ "$(cat "$file" || true)" = "${PARTS:-1}" ]; then continue; fi
         echo "${PARTS:-1}" >"$file"
         if [ "${STATUS:-0}" = short ]; then break; fi
     done
+    if [ "${STATUS:-0}" = unpublished ]; then exit 2; fi
+    touch .asv/html/index.json
     if [ "${STATUS:-0}" = part ]; then exit 2; fi
     ;;
 "archive fetch")
@@ -257,6 +260,9 @@ case "$1 $2" in
     ;;
 esac
 """
+
+
+NEW, OLD = "new=true published=true", "new=false published=false"
 
 
 class Nights:
@@ -302,11 +308,8 @@ class Nights:
             if "new=true" not in output.read_text(encoding="utf-8"):
                 break
         calls = self.path / "calls"
-        return (
-            status,
-            output.read_text(encoding="utf-8").strip(),
-            calls.read_text().splitlines() if calls.exists() else [],
-        )
+        told = output.read_text(encoding="utf-8").splitlines()
+        return status, " ".join(told), calls.read_text().splitlines() if calls.exists() else []
 
     def kept(self) -> list[str]:
         """The files on origin's branch."""
@@ -328,16 +331,16 @@ def history_call(revs: str, machine: str = "github-A-CPU--R--7763") -> str:
 
 
 def test_each_night_measures_what_is_new_since_the_last(nights: Nights) -> None:
-    assert nights.night() == (0, "new=true", [history_call("HEAD"), "archive keep --push"]), nights.said
+    assert nights.night() == (0, NEW, [history_call("HEAD"), "archive keep --push"]), nights.said
     first = git(nights.work, "rev-parse", "HEAD")
     machine = "github-A-CPU--R--7763"
     assert nights.kept() == [f"{machine}/{first[:8]}-env.json"]
 
-    assert nights.night() == (0, "new=false", ["archive fetch", since(first)]), nights.said
+    assert nights.night() == (0, OLD, ["archive fetch", since(first)]), nights.said
 
     second, third = nights.change("csrc/c.c"), nights.change("csrc/d.c")
     expected = ["archive fetch", since(first), "archive keep --push"]
-    assert nights.night() == (0, "new=true", expected), nights.said
+    assert nights.night() == (0, NEW, expected), nights.said
     assert {f"{machine}/{one[:8]}-env.json" for one in (first, second, third)} <= set(nights.kept())
 
 
@@ -349,45 +352,45 @@ def test_the_next_night_fills_the_gaps_of_one_that_was_too_short(nights: Nights)
     nights.night(STATUS="short")
     assert len(nights.kept()) == 2, "the newest alone"
     expected = ["archive fetch", since(first), "archive keep --push"]
-    assert nights.night() == (0, "new=true", expected), nights.said
+    assert nights.night() == (0, NEW, expected), nights.said
     assert len(nights.kept()) == 3
-    assert nights.night() == (0, "new=false", expected[:2])
+    assert nights.night() == (0, OLD, expected[:2])
 
 
 def test_a_first_commit_that_was_cut_short_is_completed(nights: Nights) -> None:
     nights.night(PARTS="1")
     status, new, calls = nights.night(PARTS="2")
-    assert (status, new, len(calls)) == (0, "new=true", 3), nights.said
+    assert (status, new, len(calls)) == (0, NEW, 3), nights.said
     assert git(nights.origin, "show", f"results:{nights.kept()[0]}") == "2"
-    assert nights.night(PARTS="2")[1] == "new=false"
+    assert nights.night(PARTS="2")[1] == OLD
 
 
 def test_a_commit_that_does_not_build_makes_no_night_a_new_one(nights: Nights) -> None:
     nights.night()
     broken = nights.change("csrc/broken.c")
     for _ in range(2):
-        assert nights.night(BROKEN=broken)[:2] == (0, "new=false"), nights.said
+        assert nights.night(BROKEN=broken)[:2] == (0, OLD), nights.said
 
 
 def test_a_first_commit_without_a_parent_is_measured(nights: Nights) -> None:
     root = git(nights.work, "rev-list", "--max-parents=0", "HEAD")
     nights.night(REVS=root)
     status, new, calls = nights.night()
-    assert (status, new, calls[1]) == (0, "new=true", history_call("ALL")), nights.said
+    assert (status, new, calls[1]) == (0, NEW, history_call("ALL")), nights.said
     assert len(nights.kept()) == 2
 
 
 def test_one_damaged_file_of_the_branch_stops_no_night_but_is_told(nights: Nights) -> None:
     nights.night()
     nights.change("csrc/c.c")
-    assert nights.night(FETCH="2")[:2] == (2, "new=true"), nights.said
+    assert nights.night(FETCH="2")[:2] == (2, NEW), nights.said
     assert len(nights.kept()) == 2
 
 
 def test_another_processor_begins_a_series_of_its_own(nights: Nights) -> None:
     nights.night()
     status, new, calls = nights.night(MACHINE="mine")
-    assert (status, new) == (0, "new=true"), nights.said
+    assert (status, new) == (0, NEW), nights.said
     assert calls[1] == history_call("HEAD", "mine")
     assert len(nights.kept()) == 2
 
@@ -395,19 +398,25 @@ def test_another_processor_begins_a_series_of_its_own(nights: Nights) -> None:
 def test_commits_that_are_named_are_measured(nights: Nights) -> None:
     nights.night()
     status, new, calls = nights.night(REVS="HEAD~1")
-    assert (status, new, calls[1]) == (0, "new=true", history_call("HEAD~1")), nights.said
+    assert (status, new, calls[1]) == (0, NEW, history_call("HEAD~1")), nights.said
 
 
 def test_what_could_be_measured_is_kept_when_something_could_not(nights: Nights) -> None:
     status, new, _ = nights.night(STATUS="part")
-    assert (status, new) == (2, "new=true")
+    assert (status, new) == (2, NEW)
+    assert len(nights.kept()) == 1
+
+
+def test_results_are_kept_when_no_dashboard_could_be_made_of_them(nights: Nights) -> None:
+    assert nights.night(STATUS="unpublished")[:2] == (2, "new=true published=false"), nights.said
+    assert "nothing was published" in nights.said
     assert len(nights.kept()) == 1
 
 
 def test_results_that_could_not_be_kept_are_published_and_the_night_fails(nights: Nights) -> None:
     program(nights.origin / "hooks/pre-receive", "exit 1")
     status, new, _ = nights.night()
-    assert (status != 0, new) == (True, "new=true"), nights.said
+    assert (status != 0, new) == (True, NEW), nights.said
     assert git(nights.origin, "branch", "--list", "results") == ""
 
 
@@ -424,7 +433,7 @@ def test_a_night_without_anything_fails_and_pushes_nothing(
 ) -> None:
     status, new, calls = nights.night(*clone, **env)
     assert (status, "archive keep --push" in calls) == (2, False)
-    assert new in {"", "new=false"}
+    assert new in {"", OLD}
     assert words in nights.said
     assert git(nights.origin, "branch", "--list", "results") == ""
 

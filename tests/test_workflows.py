@@ -303,11 +303,11 @@ def test_the_dashboard_is_published_when_there_is_something_new() -> None:
     assert workflow["concurrency"] == {"group": "nightly", "cancel-in-progress": False}
     assert set(workflow["on"]) == {"schedule", "workflow_dispatch"}
     measure, deploy = workflow["jobs"]["measure"], workflow["jobs"]["deploy"]
-    assert measure["outputs"] == {"new": "${{ steps.nightly.outputs.new }}"}
+    assert measure["outputs"] == {name: f"${{{{ steps.nightly.outputs.{name} }}}}" for name in ("new", "published")}
     upload = step_of(measure, "upload-pages-artifact")
-    assert upload["if"] == "${{ !cancelled() && steps.nightly.outputs.new == 'true' }}"
+    assert upload["if"] == "${{ !cancelled() && steps.nightly.outputs.published == 'true' }}"
     assert upload["with"]["path"] == json.loads(re.search(r'"html_dir": (".*")', config())[1])  # type: ignore[index]
-    assert deploy["if"] == "${{ !cancelled() && needs.measure.outputs.new == 'true' }}"
+    assert deploy["if"] == "${{ !cancelled() && needs.measure.outputs.published == 'true' }}"
     assert [step["uses"].partition("@")[0] for step in deploy["steps"]] == [
         "actions/configure-pages",
         "actions/deploy-pages",
@@ -323,7 +323,8 @@ def test_results_are_pushed_by_a_job_that_measures_nothing() -> None:
     assert upload["with"]["name"] == download["with"]["name"]
     assert upload["with"]["path"] == download["with"]["path"] == ".asv/results/"
     assert upload["with"]["include-hidden-files"] is True
-    assert (upload["if"], keep["needs"]) == (step_of(measure, "upload-pages-artifact")["if"], "measure")
+    assert upload["if"] == "${{ !cancelled() && steps.nightly.outputs.new == 'true' }}"
+    assert (keep["if"], keep["needs"]) == ("${{ !cancelled() && needs.measure.outputs.new == 'true' }}", "measure")
     assert not any("nightly" in step.get("run", "") for step in keep["steps"])
     assert "--push" not in (ROOT / "scripts/ci/nightly").read_text(encoding="utf-8")
 
