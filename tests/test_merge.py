@@ -82,14 +82,29 @@ def test_combinations_that_the_newer_lacks_are_the_older_ones() -> None:
     assert found["started_at"] == 20
 
 
-def test_rows_of_another_version_or_other_parameters_are_not_mixed() -> None:
-    params = [["'tiny'", "'2b'"]]
-    old = row([1.0, 2.0], 10, params=params)
-    for new in (row([1.5, NAN], 20, "2", params=params), row([1.5, NAN], 20, params=[["'tiny'", "'7b'"]])):
-        tree = merged({"m/a.json": result({"f.A": old})}, {"m/a.json": result({"f.A": new})})
-        first, second = rows_of(tree["m/a.json"])["f.A"]["result"]
-        assert first == 1.5
-        assert math.isnan(second)
+@pytest.mark.parametrize(
+    "other", [{"version": "2", "params": [["'tiny'", "'2b'"]]}, {"params": [["'tiny'", "'2b'"], ["1"]]}]
+)
+def test_rows_of_another_version_or_with_more_parameters_are_not_mixed(other: dict[str, Any]) -> None:
+    old, new = row([1.0, 2.0], 10, params=[["'tiny'", "'2b'"]]), row([1.5, NAN], 20, **other)
+    tree = merged({"m/a.json": result({"f.A": old})}, {"m/a.json": result({"f.A": new})})
+    first, second = rows_of(tree["m/a.json"])["f.A"]["result"]
+    assert first == 1.5
+    assert math.isnan(second)
+
+
+def test_numbers_of_a_parameter_that_the_newer_suite_has_no_more_are_kept() -> None:
+    old = row([1.0, 2.0, 3.0, 4.0], 10, params=[["'tiny'", "'2b'"], ["1", "4"]], samples=[[1.0], [2.0], None, [4.0]])
+    new = row([5.0, NAN, 6.0, None], 20, params=[["'tiny'", "'wide'"], ["1", "2"]], samples=[[5.0], None, [6.0], None])
+    found = rows_of(merged({"m/a.json": result({"f.A": old})}, {"m/a.json": result({"f.A": new})})["m/a.json"])["f.A"]
+    assert found["params"] == [["'tiny'", "'wide'", "'2b'"], ["1", "2", "4"]]
+    nan = "nan"
+    assert [nan if value is not None and math.isnan(value) else value for value in found["result"]] == [
+        *(5.0, nan, 2.0),
+        *(6.0, None, nan),
+        *(3.0, nan, 4.0),
+    ]
+    assert found["samples"] == [[5.0], None, [2.0], [6.0], None, None, None, None, [4.0]]
 
 
 @pytest.mark.parametrize("swapped", [False, True])

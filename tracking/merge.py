@@ -165,26 +165,41 @@ def _better(base: dict[str, Any], added: dict[str, Any], version: Any) -> dict[s
 def _newer(base: dict[str, Any], added: dict[str, Any]) -> dict[str, Any]:
     """Of two rows the one begun later; combinations that it has no number of are the other's."""
     old, new = sorted((base, added), key=_begun)
-    combinations, others = _combinations(new), {name: i for i, name in enumerate(_combinations(old))}
-    values = new.get("result") or [None] * len(combinations)
-    kept = old.get("result") or [None] * len(others)
-    if len(values) != len(combinations) or len(kept) != len(others):
+    cells_of_old, cells_of_new = _cells(old), _cells(new)
+    axes = _united(new.get("params") or [], old.get("params") or [])
+    if cells_of_old is None or cells_of_new is None or axes is None:
         return new
-    same = [(i, others[name]) for i, name in enumerate(combinations) if name in others]
-    missing = [(i, j) for i, j in same if _says(values[i]) < _says(kept[j])]
-    merged = dict(new)
-    for column in (set(new) | set(old)) - COLUMNS_OF_ALL if missing else ():
-        cells = list(new.get(column) or [None] * len(values))
-        cells_of_old = old.get(column) or [None] * len(kept)
-        for i, j in missing:
-            cells[i] = cells_of_old[j]
-        merged[column] = cells if any(cell is not None for cell in cells) else None
+    columns = list(dict.fromkeys([*new, *old]))
+    nothing = dict.fromkeys(columns) | {"result": math.nan}
+    cells = []
+    for combination in itertools.product(*axes):
+        one, other = cells_of_new.get(combination, nothing), cells_of_old.get(combination, nothing)
+        cells.append(one if _says(one["result"]) >= _says(other["result"]) else other)
+    if cells == list(cells_of_new.values()):
+        return new
+    merged = new | {"params": axes}
+    for column in set(columns) - COLUMNS_OF_ALL:
+        of_all = [cell.get(column) for cell in cells]
+        merged[column] = of_all if any(value is not None for value in of_all) else None
     return merged
 
 
-def _combinations(row: dict[str, Any]) -> list[tuple[str, ...]]:
-    """Of a row's parameters, in the order of its values."""
-    return list(itertools.product(*(row.get("params") or [])))
+def _cells(row: dict[str, Any]) -> dict[tuple[str, ...], dict[str, Any]] | None:
+    """Of each combination of a row's parameters what the columns say of it; None when their lengths do not fit."""
+    combinations = list(itertools.product(*(row.get("params") or [])))
+    columns = {name: row.get(name) or [None] * len(combinations) for name in {"result", *row} - COLUMNS_OF_ALL}
+    if any(len(values) != len(combinations) for values in columns.values()):
+        return None
+    return {
+        combination: {name: values[i] for name, values in columns.items()} for i, combination in enumerate(combinations)
+    }
+
+
+def _united(ours: list[list[str]], theirs: list[list[str]]) -> list[list[str]] | None:
+    """The parameters of both, ours in their order; None when one has more of them."""
+    if len(ours) != len(theirs):
+        return None
+    return [list(dict.fromkeys([*one, *other])) for one, other in zip(ours, theirs, strict=True)]
 
 
 def _says(value: Any) -> int:
