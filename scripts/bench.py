@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from tracking.commits import Commit
     from tracking.suite import Suite
 
-RESULTS = ROOT / ".asv" / "results"
 console = Console(highlight=False, soft_wrap=True)
 
 
@@ -69,6 +68,7 @@ def act(options: argparse.Namespace) -> int:
 def bench(*, quick: bool, only: str, machine: str, fresh: bool) -> int:
     """Measure the commit, publish, print the targets, and say what failed."""
     from tracking.parts import Parts  # these need asv, too
+    from tracking.results import values_of
     from tracking.suite import Suite
 
     commit = commits.find(ROOT, "HEAD")
@@ -86,14 +86,15 @@ def bench(*, quick: bool, only: str, machine: str, fresh: bool) -> int:
         if fresh:
             parts.forget()
         with console.status("building the commit"):
-            names = parts.discover()
-        status, asv = parts.measure(names, say, env)
+            cases = parts.discover()
+        status, asv = parts.measure(cases, say, env)
         if status not in (0, 2):
             reason = asv_run.no_space(ROOT) if asv_run.is_full(ROOT) else f"asv ended with {status} before it measured"
             say(f"{reason}; to see more: .venv/bin/python -m asv -v {shlex.join(asv)}")
             return status
         recorded = record(suite, commit, machine)
-    failed = asv_run.failures(RESULTS / machine, commit.hash, selection)
+        values = values_of(suite, commit, machine, cases)
+    failed = [full for full, value in values.items() if value is None]
     published = asv_run.run(ROOT, ["publish", "--no-pull"], env)
     untargeted = print_targets(model)
     say("open the dashboard with: make preview" if published == 0 else f"asv publish ended with {published}")

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import errno
 import json
-import math
 import os
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -138,17 +136,3 @@ def test_an_interrupted_run_ends_asv_once_and_waits_for_it(tmp_path: Path) -> No
 )
 def test_the_last_word_says_why(text: str, word: str) -> None:
     assert asv_run.last_word(text) == word
-
-
-def test_failures_are_null_and_selected(tmp_path: Path) -> None:
-    columns = ["result", "params", "version"]
-    rows: dict[str, Any] = {
-        "f.A": [[1.0, None, math.nan], [["'x'", "'y'", "'z'"]], "1"],
-        "f.B": [None, [], "1"],
-        "f.C": [[2.0], [], "1"],
-        "g.D": [None, [["1", "2"]], "1"],
-    }
-    (tmp_path / "12345678-env.json").write_text(json.dumps({"result_columns": columns, "results": rows}))
-    assert asv_run.failures(tmp_path, "12345678" + "0" * 32, "") == ["f.A('y')", "f.B", "g.D(1)", "g.D(2)"]
-    assert asv_run.failures(tmp_path, "12345678" + "0" * 32, r"^f\.A") == ["f.A('y')"]
-    assert asv_run.failures(tmp_path, "9" * 40, "") == []

@@ -186,19 +186,6 @@ def test_a_run_can_be_narrowed() -> None:
     }
 
 
-def test_failures_are_named_with_their_parameters(tmp_path: Path) -> None:
-    results = {
-        "a.B.track_c": [[1.0, None, math.nan, None], [["'tiny'", "'2b'"], ["1", "2"]]],
-        "a.B.track_d": [[2.0], []],
-        "a.B.track_e": [None, []],
-    }
-    text = json.dumps({"result_columns": ["result", "params"], "results": results})
-    (tmp_path / "0123abcd-env.json").write_text(text, encoding="utf-8")
-    (tmp_path / "ffffffff-env.json").write_text(text, encoding="utf-8")
-    found = asv_run.failures(tmp_path, "0123abcd" + 32 * "0", models.select("tiny"))
-    assert found == ["a.B.track_c('tiny', 2)", "a.B.track_e"]
-
-
 def test_a_machine_is_remembered_once_and_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     machine = pytest.importorskip("asv.machine")
     from tracking.results import remember_machine
@@ -247,7 +234,7 @@ def test_a_command_that_is_said_can_be_pasted(
     bench: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip("asv")
-    from tracking import asv_run, parts
+    from tracking import parts
 
     args = asv_run.measure_args("f" * 40, ["^(?!.*'(2b|given)')(?=.*(?:))"], "m", quick=True)
     monkeypatch.chdir(ROOT)  # a Suite changes it

@@ -55,17 +55,21 @@ def measure(root: Path, selection: str, broken: str = "") -> tuple[int, list[str
 def test_an_interrupted_run_goes_on_and_a_complete_one_begins_again(tmp_path: Path) -> None:
     root = make(tmp_path / "project")
     head, tiny = commits.find(root, "HEAD"), models.select("tiny")
-    note = root / ".asv" / "bench" / "m" / f"{head.short}.json"
+    notes = root / ".asv" / "bench" / "m"
     parts_of = ["1 of 2 files of benchmarks: size", "2 of 2 files of benchmarks: speed"]
     assert measure(root, tiny, "speed") == (3, parts_of)
     assert results_of(root, head.hash) == {"size.Size.track_size": [100]}
-    assert json.loads(note.read_text())["done"] == ["size"]
+    (note,) = notes.glob(f"{head.short}-*.json")
+    assert json.loads(note.read_text()) == ["size"]
 
     assert measure(root, f"{tiny}.*s", "size") == (3, parts_of[:1]), "another selection goes on behind nothing"
-    assert json.loads(note.read_text())["done"] == ["size"]
+    assert measure(root, f"{tiny}.*e", "speed") == (3, parts_of)
+    assert len(list(notes.iterdir())) == 2, "each goes on behind its own"
     resumed = ["size: measured by the run that was interrupted (FRESH=1 measures all again)", parts_of[1]]
     assert measure(root, tiny) == (0, resumed)
     assert (log_of(root), note.exists()) == (["1.0 tiny"], False)
+    (left,) = notes.iterdir()
+    assert json.loads(left.read_text()) == ["size"]
 
     assert measure(root, tiny) == (0, parts_of)
     assert log_of(root) == ["1.0 tiny"] * 2

@@ -1,10 +1,8 @@
-"""Running asv's commands, and what they leave: the status, the log, the benchmarks that failed."""
+"""Running asv's commands, and what they leave: the status and the log."""
 
 from __future__ import annotations
 
 import contextlib
-import itertools
-import json
 import os
 import re
 import shutil
@@ -65,23 +63,6 @@ def measure_args(commit: str, patterns: Sequence[str], machine: str, *, quick: b
     for pattern in patterns:
         args += ["-b", pattern]
     return [*args, "--attribute", "rounds=1"] if quick else args  # half the samples, and half the time
-
-
-def failures(folder: Path, commit: str, selection: str) -> list[str]:
-    """The selected benchmarks, with parameters, that have no result: in asv's files null failed, NaN was skipped."""
-    failed = []
-    for path in sorted(folder.glob(f"{commit[:8]}-*.json")):
-        found = json.loads(path.read_text(encoding="utf-8"))
-        columns = found["result_columns"]
-        for name, row in found["results"].items():
-            record = dict(zip(columns, row, strict=False))
-            combinations = list(itertools.product(*(record.get("params") or [])))
-            values = record.get("result") or [None] * len(combinations)
-            for combination, value in zip(combinations, values, strict=True):
-                full = f"{name}({', '.join(combination)})" if combination else name
-                if value is None and re.search(selection, full):
-                    failed.append(full)
-    return failed
 
 
 def last_word(text: str) -> str:

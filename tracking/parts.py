@@ -1,11 +1,12 @@
 """One commit measured file by file of benchmarks: asv writes when it ends, so an interruption loses one file's.
 
-What an interrupted run measured is noted in .asv/bench/<machine>/<commit>.json, and the same run again goes on behind
-it. A run that reaches its end forgets that, for to run it again is to measure again.
+What an interrupted run measured is noted in .asv/bench/<machine>/<commit>-<what>.json, and the same run again goes on
+behind it. A run that reaches its end forgets that, for to run it again is to measure again.
 """
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 import re
@@ -13,13 +14,13 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tracking import asv_run, report
+from tracking import asv_run, provenance, report
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from tracking.commits import Commit
-    from tracking.suite import Suite
+    from tracking.suite import Case, Suite
 
 
 class Parts:
@@ -44,13 +45,16 @@ class Parts:
     def __init__(self, suite: Suite, commit: Commit, machine: str, selection: str, *, quick: bool, model: str) -> None:
         self.suite, self.commit, self.machine = suite, commit, machine
         self.selection, self.quick = selection, quick
-        self.note = suite.root / ".asv" / "bench" / machine / f"{commit.short}.json"
-        self.run = [commit.hash, selection, str(quick), model, suite.digest()]
+        self.written = provenance.result_of(suite.results_dir, machine, commit.hash, suite.env.name)
+        run = [commit.hash, suite.env.name, selection, str(quick), model, suite.digest()]
+        what = hashlib.sha256(json.dumps(run).encode()).hexdigest()[:12]
+        self.note = suite.root / ".asv" / "bench" / machine / f"{commit.short}-{what}.json"
 
     def measure(
-        self, names: Sequence[str], say: Callable[[str], None], env: Mapping[str, str]
+        self, cases: Sequence[Case], say: Callable[[str], None], env: Mapping[str, str]
     ) -> tuple[int, list[str]]:
-        """Run what is not done of these files; asv's status, 2 where a benchmark failed, and its last arguments."""
+        """Run what is not done of their files; asv's status, 2 where a benchmark failed, and its last arguments."""
+        names = [name for name, _ in itertools.groupby(case.file for case in cases)]
         done = self.done()
         if done:
             say(f"{', '.join(done)}: measured by the run that was interrupted (FRESH=1 measures all again)")
@@ -68,25 +72,24 @@ class Parts:
             worst = max(worst, status)
             done.append(name)
             self.note.parent.mkdir(parents=True, exist_ok=True)
-            report.write_whole(self.note, json.dumps({"run": self.run, "done": done}))
+            report.write_whole(self.note, json.dumps(done))
         return worst, args
 
-    def discover(self) -> list[str]:
-        """The files that have a selected benchmark; the commit is built for it."""
+    def discover(self) -> list[Case]:
+        """The selected benchmarks; the commit is built for it."""
         self.suite.prepare()
         with tempfile.TemporaryDirectory() as folder:
             self.suite.build(self.commit, "measured", Path(folder))
         cases, _ = self.suite.discover(self.commit, self.selection)
-        return [name for name, _ in itertools.groupby(case.file for case in cases)]
+        return cases
 
     def done(self) -> list[str]:
         """What the same run measured before it was interrupted, and is still there."""
         try:
-            found = json.loads(self.note.read_text(encoding="utf-8"))
+            found: list[str] = json.loads(self.note.read_text(encoding="utf-8"))
         except (FileNotFoundError, ValueError):
             return []
-        there = any((self.suite.results_dir / self.machine).glob(f"{self.commit.short}-*.json"))
-        return list(found["done"]) if there and found["run"] == self.run else []
+        return found if self.written.is_file() else []
 
     def forget(self) -> None:
         """The run is at its end, or is to begin again."""

@@ -20,6 +20,7 @@ from asv.results import Results
 from asv.runner import BenchmarkResult
 from asv.util import UserError
 
+from tracking.asv_command import told_apart
 from tracking.errors import TrackingError
 from tracking.machine import cpu_name
 
@@ -28,7 +29,13 @@ if TYPE_CHECKING:
 
     from tracking.commits import Commit
     from tracking.rounds import Round
-    from tracking.suite import Suite
+    from tracking.suite import Case, Suite
+
+
+class _Results(Results):  # type: ignore[misc]  # asv has no types
+    """asv's, in which what was never run has not failed."""
+
+    get_result_value = told_apart(Results.get_result_value)
 
 
 def remember_machine(name: str) -> str:
@@ -67,7 +74,7 @@ def save(suite: Suite, commit: Commit, side: str, rounds: dict[str, list[Round]]
     env = suite.env
     params = dict(machine.__dict__) | {"python": env.python} | env.requirements
     date = suite.repo.get_date(commit.hash)
-    results = Results(params, env.requirements, commit.hash, date, env.python, env.name, env.env_vars)
+    results = _Results(params, env.requirements, commit.hash, date, env.python, env.name, env.env_vars)
     try:
         results.load_data(str(suite.results_dir))
     except (UserError, ValueError) as error:
@@ -114,6 +121,23 @@ def side_result(rounds: Sequence[Round], side: str) -> tuple[float | None, list[
 def load(results_dir: Path, machine: str, commit: Commit) -> list[Any]:
     """What asv has of a commit on a machine, one `asv.results.Results` an environment."""
     return [Results.load(str(path)) for path in sorted((results_dir / machine).glob(f"{commit.short}-*.json"))]
+
+
+def values_of(suite: Suite, commit: Commit, machine: str, cases: Sequence[Case]) -> dict[str, float | None]:
+    """What asv's file has of the present versions of these benchmarks: null failed, NaN was skipped or never asked for.
+
+    Raises UserError or ValueError where a file is damaged.
+    """
+    values: dict[str, float | None] = {}
+    for found in load(suite.results_dir, machine, commit):
+        if found.commit_hash == commit.hash and found.env_name == suite.env.name:
+            present = set(found.get_result_keys(suite.benchmarks))
+            for name, of_name in itertools.groupby(cases, key=lambda case: case.name):
+                if name in present:
+                    row = combinations_of(found, name, suite.benchmarks[name]["params"])
+                    by_index = {i: value for i, _, value in row}
+                    values |= {case.full: by_index[i] for case in of_name if (i := case.index or 0) in by_index}
+    return values
 
 
 def combinations_of(
