@@ -193,6 +193,18 @@ def test_a_parameter_that_was_added_is_measured_and_has_not_failed(copy: Path) -
     assert (status, "1 of 1 commits were complete before" in said, len(log_of(copy))) == (0, True, 4), said
 
 
+def test_a_parameter_that_was_added_and_left_out_is_measured_later(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """asv writes None, a failure, for combinations that neither the file nor the run has."""
+    speed = copy / "benchmarks" / "speed.py"
+    speed.write_text(speed.read_text().replace('["tiny", "2b"]', '["tiny", "tiny-wide", "2b", "2b-wide"]'))
+    assert run(copy, "--revs", "HEAD")[0] == 0
+    code = DRIVER.replace("sys.exit", "history.models.choose = lambda console, quick: ('2b', '2b')\nsys.exit")
+    monkeypatch.setitem(globals(), "DRIVER", code)
+    status, said = run(copy, "--revs", "HEAD")
+    assert status == 0, said
+    assert log_of(copy)[3:] == ["1.6 tiny-wide", "1.6 2b", "1.6 2b-wide"]
+
+
 def test_the_budget_ends_it_and_the_same_command_goes_on(copy: Path) -> None:
     shutil.rmtree(copy / ".asv" / "results")
     status, said = run(copy, "--revs", "ALL", "--budget", "0.0000001")
@@ -223,6 +235,7 @@ def test_being_told_to_end_loses_one_file_of_benchmarks_of_one_commit(copy: Path
     assert process.returncode == 2
     assert said.endswith("history: interrupted; what was measured is kept, and the same command goes on\n")
     assert results_of(copy, found) == {"size.Size.track_size": [1]}
+    assert list(place.glob(f"*/provenance/{found}-*.json")), "also of what was interrupted"
     with surroundings.locked(copy):  # nothing of it is left running
         assert (copy / ".asv" / "lock").read_text() == str(os.getpid())
     git(copy, "checkout", "-q", "benchmarks")
@@ -253,6 +266,11 @@ def test_values_of_another_model_do_not_count_for_the_one_that_is_given(
     status, said = run(copy, "--revs", "HEAD")
     assert status == 2
     assert "was measured with another model (old.gguf): name a machine for this one" in said.splitlines()[-1]
+    (found,) = (copy / ".asv" / "results").glob(f"*/{path.name}")
+    found.write_text(found.read_text().replace("'tiny'", "'given'"))
+    path.write_text(json.dumps({"models": [{"name": "given"}]}))
+    status, said = run(copy, "--revs", "HEAD")
+    assert (status, "it is not known which model was given" in said.splitlines()[-1]) == (2, True)
 
 
 def test_a_commit_of_which_nothing_can_be_recorded_stops_no_other(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,7 +24,7 @@ from bitnet_core import kernels, synthetic
 from tracking import provenance
 from tracking.commits import Commit
 from tracking.errors import TrackingError
-from tracking.suite import Side, Suite
+from tracking.suite import Case, Side, Suite
 
 LAST = small_site.N_COMMITS - 1
 
@@ -101,16 +101,33 @@ def test_every_key_is_documented_and_no_other(suite: Suite, side: Side) -> None:
     assert documented == set(saved(suite, side))
 
 
-def test_models_can_be_named(suite: Suite, side: Side, tmp_path: Path) -> None:
+def test_what_is_about_to_be_measured_is_recorded_and_kept_when_the_file_is_gone(
+    suite: Suite, side: Side, site: small_site.Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each interrupted measurement has a record, which names the file that was given as long as it has values of it."""
+    given = Case("a.A.track_a", 0, "a.A.track_a('given')", "seconds", "track", 60.0, None)
+    assert saved(suite, side, wanted=[given])["models"] == [], "there is none"
     (tmp_path / "some.gguf").write_bytes(b"a model")
-    found = saved(suite, side, models={"given": tmp_path / "some.gguf"})
-    assert found["models"] == [
-        {"name": "given", "file": "some.gguf", "bytes": 7, "sha256": hashlib.sha256(b"a model").hexdigest()}
-    ]
+    monkeypatch.setenv("BITNET_GGUF", str(tmp_path / "some.gguf"))
+    known = {"name": "given", "file": "some.gguf", "bytes": 7, "sha256": hashlib.sha256(b"a model").hexdigest()}
+    assert saved(suite, side, wanted=[given])["models"] == [known]
+    monkeypatch.delenv("BITNET_GGUF")
+    assert saved(suite, side)["models"] == [], "nothing was measured with it"
+    monkeypatch.setenv("BITNET_GGUF", str(tmp_path / "some.gguf"))
+    saved(suite, side, wanted=[given])
+    small_site.save_results(site, LAST, suite.env.name)
+    path = provenance.result_of(site.results, "made-up", site.commits[LAST], suite.env.name)
+    path.write_text(path.read_text().replace("'2b'", "'given'"))
+    monkeypatch.delenv("BITNET_GGUF")
+    assert saved(suite, side)["models"][-1] == known
 
 
-def test_a_model_that_is_gone_is_named_alone(suite: Suite, side: Side, tmp_path: Path) -> None:
-    assert saved(suite, side, models={"given": tmp_path / "gone.gguf"})["models"] == [{"name": "given"}]
+@pytest.mark.parametrize("text", ["", "[]", '{"models": 1}', '{"models": [1]}'])
+def test_a_damaged_record_is_written_anew(suite: Suite, side: Side, site: small_site.Site, text: str) -> None:
+    path = provenance.path_of(site.results, "made-up", site.commits[LAST], suite.env.name)
+    path.parent.mkdir(parents=True)
+    path.write_text(text)
+    assert saved(suite, side)["commit"] == site.commits[LAST]
 
 
 def test_a_record_is_found_again(suite: Suite, side: Side, site: small_site.Site) -> None:

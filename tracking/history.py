@@ -33,7 +33,7 @@ from tracking.suite import Suite, check_pattern
 from tracking.surroundings import IGNORED, locked, surroundings
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from tracking.commits import Commit
     from tracking.suite import Case
@@ -211,17 +211,19 @@ class History:
     def refuse_another_model(self) -> None:
         """A series is of one file: values of another one that was given would count as measured."""
         ours = provenance.file_of(self.model, self.root / provenance.HASHES)["sha256"]
+        mend = "name a machine for this one (MACHINE=...), or unset BITNET_GGUF"
         for commit in self.chosen:
+            place = self.suite.results_dir, self.machine, commit.hash, self.suite.env.name
             try:
-                record = provenance.load(self.suite.results_dir, self.machine, commit.hash, self.suite.env.name) or {}
-            except ValueError:
-                continue  # a damaged record says nothing
-            for one in record.get("models", []):
-                if one["name"] == "given" and one.get("sha256", ours) != ours:
-                    raise TrackingError(
-                        f"{commit.short} was measured with another model ({one['file']}): name a machine for this one "
-                        "(MACHINE=...), or unset BITNET_GGUF"
-                    )
+                record = provenance.load(*place) or {}
+                measured = provenance.measured_models(provenance.result_of(*place))
+            except (UserError, ValueError):
+                continue  # what is damaged is named when it is needed
+            given: dict[str, str] = next((one for one in record.get("models", []) if one["name"] == "given"), {})
+            if given.get("sha256", ours) != ours:
+                raise TrackingError(f"{commit.short} was measured with another model ({given['file']}): {mend}")
+            if "given" in measured and "sha256" not in given:
+                raise TrackingError(f"of {commit.short} it is not known which model was given: {mend}")
 
     # ---- measuring ----
 
@@ -259,6 +261,9 @@ class History:
             show("building")
             self.build(commit)
         groups = self.incomplete(commit)
+        if groups:
+            show("recording what is measured with")
+            self.record(commit, groups)
         for n, (group, cases) in enumerate(groups.items()):
             if self.used():
                 raise OutOfTime
@@ -269,17 +274,16 @@ class History:
         if failed:
             self.failed[commit] = failed
         if groups:
-            self.record(commit)
             counts = ", ".join(f"{states.count(s)} {s}" for s in (MEASURED, FAILED, SKIPPED, OPEN) if s in states)
             self.say(f"{done + 1} of {total}: {commit.short} ({commit.subject}): {counts}")
         else:
             self.complete += 1
         return bool(groups)
 
-    def record(self, commit: Commit) -> None:
-        """Where the commit's numbers come from, beside them; they count without it too."""
+    def record(self, commit: Commit, groups: Mapping[str, Sequence[Case]]) -> None:
+        """Where the numbers that follow come from: first, so that an interruption leaves none without."""
         try:
-            provenance.save_commit(self.suite, commit, self.machine)
+            provenance.save_commit(self.suite, commit, self.machine, itertools.chain.from_iterable(groups.values()))
         except TrackingError as error:
             if asv_run.is_full(self.root):
                 raise TrackingError(asv_run.no_space(self.root)) from None
@@ -356,20 +360,10 @@ class History:
     def values(self, commit: Commit) -> dict[str, float | None]:
         """What asv's file has of the benchmarks' present versions: null failed, NaN was skipped or never asked for."""
         try:
-            files = results.load(self.suite.results_dir, self.machine, commit)
+            return results.values_of(self.suite, commit, self.machine, self.cases)
         except (UserError, ValueError) as error:
             reason = str(error).splitlines()[0]
             raise Unmeasured(f"its results file is damaged, remove it to measure again: {reason}") from None
-        values: dict[str, float | None] = {}
-        for found in files:
-            if found.commit_hash == commit.hash and found.env_name == self.suite.env.name:
-                present = set(found.get_result_keys(self.suite.benchmarks))
-                for name, cases in itertools.groupby(self.cases, key=lambda case: case.name):
-                    if name in present:
-                        row = results.combinations_of(found, name, self.suite.benchmarks[name]["params"])
-                        by_index = {i: value for i, _, value in row}
-                        values |= {case.full: by_index[i] for case in cases if (i := case.index or 0) in by_index}
-        return values
 
     def skipped(self, commit: Commit) -> dict[str, str]:
         """What had no value when it was tried, with its version: asv's files do not tell it from what was not tried."""

@@ -11,7 +11,7 @@ version        of this table: 1
 commit         the full hash
 subject        its first line
 environment    asv's name of it
-date           when this was written, after measuring; ISO 8601, UTC
+date           when this was written; ISO 8601, UTC
 compiler       as the extension names its maker
 flags          what it was compiled with, from its debug information; null where it was built without
 isa levels     the levels of kernels that it can use on this machine, the best last
@@ -22,8 +22,8 @@ memory bytes   of the machine
 kernel         name and release of the system
 python         that it ran with
 numpy          its version there; null without
-models         name, file, bytes and sha256 of each model that the result file has a value of; where the file is not
-               here any more, the name alone
+models         name, file, bytes and sha256 of each model that the result file has a value of, or that is about to be
+               measured; of a file that is not here any more what was known of it before, if only the name
 =============  ======================================================================================================
 
 `save` writes it for a side that is built, `save_commit` for a commit whose wheel asv has. Written again, the last one
@@ -53,10 +53,10 @@ from tracking.errors import TrackingError
 from tracking.report import write_whole
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
     from tracking.commits import Commit
-    from tracking.suite import Side, Suite
+    from tracking.suite import Case, Side, Suite
 
 VERSION = 1
 MODELS = ("tiny", "2b", "2b-qk256", "given")  # as benchmarks name them
@@ -90,13 +90,13 @@ print(json.dumps({"python": platform.python_version(), "numpy": numpy, "models":
 """
 
 
-def save_commit(suite: Suite, commit: Commit, machine_name: str) -> Path:
-    """Record a commit that asv has built and measured."""
+def save_commit(suite: Suite, commit: Commit, machine_name: str, wanted: Iterable[Case] = ()) -> Path:
+    """Record a commit that asv has built, and that was measured or is about to be; see `save`."""
     with tempfile.TemporaryDirectory() as folder:
-        return save(suite, suite.build(commit, "measured", Path(folder)), machine_name)
+        return save(suite, suite.build(commit, "measured", Path(folder)), machine_name, wanted=wanted)
 
 
-def save(suite: Suite, side: Side, machine_name: str, models: Mapping[str, Path] | None = None) -> Path:
+def save(suite: Suite, side: Side, machine_name: str, wanted: Iterable[Case] = ()) -> Path:
     """Record where the result file of a side's commit comes from; the file that was written.
 
     Parameters
@@ -107,20 +107,21 @@ def save(suite: Suite, side: Side, machine_name: str, models: Mapping[str, Path]
         What was measured.
     machine_name : str
         As asv knows it.
-    models : mapping of str to Path, optional
-        The models that were read, if not those that the result file has values of.
+    wanted : iterable of Case
+        What is about to be measured: the models that these name are recorded too, where they are here.
     """
-    path = path_of(suite.results_dir, machine_name, side.commit.hash, suite.env.name)
-    names = [] if models is not None else measured_models(path.parent.parent / path.name)
-    answers = ask(suite, side, names)
-    files = answers["models"] if models is None else models
-    paths = {name: Path(file) for name, file in files.items() if file}
-    known = {name: file_of(path, suite.root / HASHES) for name, path in paths.items() if path.is_file()}
-    record = describe(side, suite.env.name) | {
-        "python": answers["python"],
-        "numpy": answers["numpy"],
-        "models": [{"name": name} | known.get(name, {}) for name in files],
-    }
+    place = suite.results_dir, machine_name, side.commit.hash, suite.env.name
+    path = path_of(*place)
+    measured, before = measured_models(result_of(*place)), models_before(*place)
+    named = {name for case in wanted for name in MODELS if f"'{name}'" in case.full}
+    answers = ask(suite, side, [name for name in MODELS if name in named or name in measured])
+    found = []
+    for name, file in answers["models"].items():
+        if file and Path(file).is_file():
+            found.append({"name": name} | file_of(Path(file), suite.root / HASHES))
+        elif name in measured:
+            found.append({"name": name} | before.get(name, {}))
+    record = describe(side, suite.env.name) | {"python": answers["python"], "numpy": answers["numpy"], "models": found}
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, json.dumps(record, indent=1) + "\n")
     return path
@@ -138,6 +139,21 @@ def load(results_dir: Path, machine_name: str, commit: str, environment: str) ->
 def path_of(results_dir: Path, machine_name: str, commit: str, environment: str) -> Path:
     """The record's place: the name of asv's file, in a folder beside it."""
     return results_dir / machine_name / "provenance" / Path(get_filename(machine_name, commit, environment)).name
+
+
+def result_of(results_dir: Path, machine_name: str, commit: str, environment: str) -> Path:
+    """Asv's file."""
+    found: Path = results_dir / get_filename(machine_name, commit, environment)
+    return found
+
+
+def models_before(results_dir: Path, machine_name: str, commit: str, environment: str) -> dict[str, dict[str, Any]]:
+    """By its name, each model of the record that is about to be written anew; none when that is damaged."""
+    try:
+        found = load(results_dir, machine_name, commit, environment)
+        return {one["name"]: one for one in found["models"]} if found else {}
+    except (ValueError, TypeError, KeyError):
+        return {}
 
 
 # ---- what is recorded ----
