@@ -318,6 +318,7 @@ class Bytes:
             self.model.close()
 
     def track_token(self, model, sampling):
+        self.session.rewind(0)  # a review calls this more than once
         found = [self.session.reads.weight_bytes for _ in self.session.generate([1, 2, 3], self.sampling)]
         return float(np.median(found[1:]))
 
