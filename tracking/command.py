@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import errno
 import traceback
 from typing import TYPE_CHECKING
 
@@ -41,13 +40,15 @@ def perform(name: str, console: Console, action: Callable[[], int], *, kept: str
         if error.details:
             console.print(error.details, markup=False, style="dim")
         console.print(f"{name}: {error}", markup=False, style="red")
-    except OSError as error:
-        if error.errno not in FULL:
-            raise
-        where = error.filename or "the working folder"
-        full = "" if error.errno == errno.EROFS else f"; {kept}"
-        console.print(f"{name}: {error.strerror}: {where}{full}", markup=False, style="red")
-    except Exception:  # noqa: BLE001  # whatever it is: Python's own status, 1, would mean "worse"
-        console.print(traceback.format_exc(), markup=False, style="dim")
-        console.print(f"{name}: a mistake of bitnet-core itself: please report the lines above; {kept}", style="red")
+    except (BrokenPipeError, SystemExit):  # nobody reads on; rich makes the second of the first, with status 1
+        pass
+    except Exception as error:  # noqa: BLE001  # whatever it is: Python's own status, 1, would mean "worse"
+        if isinstance(error, OSError) and (error.filename or error.errno in FULL):
+            where = error.filename or "the working folder"
+            console.print(f"{name}: {error.strerror}: {where}; {kept}", markup=False, style="red")
+        else:
+            console.print(traceback.format_exc(), markup=False, style="dim")
+            console.print(
+                f"{name}: a mistake of bitnet-core itself: please report the lines above; {kept}", style="red"
+            )
     return EXIT_UNMEASURED

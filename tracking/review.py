@@ -41,8 +41,10 @@ if TYPE_CHECKING:
 
 CHANGED = {verdict.WORSE, verdict.BETTER}
 PLACE = Path(".asv") / "review"
-# Another project's speed does not change with our commits, and its reader takes seconds a sample.
-DEFAULT_BENCH = "^(?!peers\\.)(?!.*'gguf')"
+# What can be decided within the default budget; ONLY=. is all. Left out: what does not change with our commits (other
+# projects, the machine itself), what is measured a second time beside the machine's limit (roofline: the dashboard's),
+# and of the grid of kernels all but one large shape on one thread, since the engine's benchmarks have more threads.
+DEFAULT_BENCH = r"^(?!peers\.|canary\.|roofline\.)(?!.*'gguf')(?!kernels\.(?!.*'2b/ffn_down 2560x6912', 1\b))"
 # What a time that changed is held against, when it was not asked for: counts, so one round of them is enough.
 COUNTS = r"^instructions\."
 
@@ -134,6 +136,8 @@ class Review:
     def run(self) -> Report:
         """All of it."""
         self.say(f"{self.head.short} ({self.head.subject}) against {self.base.short} ({self.base.subject})")
+        if self.options.keep_results:
+            self.series = results.remember_machine(self.options.machine or platform.node() or "unnamed")
         self.look()
         with surroundings(self.root):
             suite = Suite(self.root)
@@ -185,9 +189,16 @@ class Review:
         if self.options.fresh:
             path.unlink(missing_ok=True)
         key = {"base": self.base.hash, "head": self.head.hash, "suite": suite.digest(), "machine": platform.node()}
+        given = os.environ.get("BITNET_GGUF")
+        if given and Path(given).is_file():
+            key["given"] = provenance.file_of(Path(given), self.root / provenance.HASHES)["sha256"]
         store = Store(path, key)
+        store.forget_skipped()
         if store.set_aside:
-            self.note(f"the benchmarks changed since the earlier rounds, which are kept in {store.set_aside.name}")
+            self.note(
+                "the benchmarks, or the model that is given, changed since the earlier rounds, which are kept in "
+                f"{store.set_aside.name}"
+            )
         if store.rounds:
             self.say(f"going on with {len(store.rounds)} rounds of {store.seconds / 60:.1f} minutes")
         return store
@@ -299,11 +310,10 @@ class Review:
 
     def save_results(self, suite: Suite, store: Store, sides: tuple[Side, Side]) -> None:
         """Asv's files of both commits, and where their numbers come from."""
-        name = results.remember_machine(self.options.machine or platform.node() or "unnamed")
         rounds: dict[str, list[Round]] = store.by_benchmark
         for side in sides:
-            results.save(suite, side.commit, side.label, rounds, name)
-            provenance.save(suite, side, name)
+            results.save(suite, side.commit, side.label, rounds, self.series)
+            provenance.save(suite, side, self.series)
 
 
 def seconds_of(cases: Sequence[Case], store: Store) -> float:

@@ -99,6 +99,13 @@ class Store:
         self._write(asdict(found))
         self._count(found)
 
+    def forget_skipped(self) -> None:
+        """Leave out rounds that a side could not run: the model or program that was missing may be there now."""
+        self.rounds = [found for found in self.rounds if not found.skipped]
+        self.by_benchmark.clear()
+        for found in self.rounds:
+            self.by_benchmark.setdefault(found.full, []).append(found)
+
     def _count(self, found: Round) -> None:
         self.rounds.append(found)
         self.by_benchmark.setdefault(found.full, []).append(found)

@@ -91,7 +91,7 @@ class Suite:
     def digest(self) -> str:
         """Changes when a benchmark file does."""
         found = hashlib.sha256()
-        for path in sorted(self.benchmark_dir.rglob("*.py")):
+        for path in sorted(path for path in self.benchmark_dir.rglob("*") if path.suffix in {".py", ".c"}):
             found.update(path.relative_to(self.benchmark_dir).as_posix().encode() + b"\0" + path.read_bytes())
         return found.hexdigest()[:16]
 

@@ -71,7 +71,7 @@ class Limits:
 
 TIME = Limits(0.01, 0.03)
 TWO_PAGES = 8192.0  # memory comes in pages, and a process has one more or less of them each time
-LIMITS = {"seconds": TIME, "bytes": Limits(0.005, 0.01, TWO_PAGES), "instructions": Limits(0.0025, 0.005)}
+LIMITS = {"seconds": TIME, "bytes": Limits(0.005, 0.01, TWO_PAGES), "instructions": Limits(0.0025, 0.0025)}
 COUNTED = {"bytes", "instructions"}
 EXACT = {"instructions"}
 
