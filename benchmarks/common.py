@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import ctypes
 import importlib
+import inspect
 import mmap
 import os
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import psutil
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 # Parameters are literals, equal on every machine and commit; what is not there is skipped in setup. A parameter that
 # belongs to a model begins with the model's name, so that `-b` can choose by it and a series never mixes models.
@@ -62,6 +66,12 @@ def need_isa(isa: str) -> None:
     """Skip a level that this machine or commit does not have."""
     if isa not in need("bitnet_core.kernels", "isa_levels").isa_levels():
         raise NotImplementedError(f"no {isa} here")
+
+
+def need_argument(function: Callable[..., object], name: str) -> None:
+    """Skip when a function or class of the measured commit does not take an argument of that name."""
+    if name not in inspect.signature(function).parameters:
+        raise NotImplementedError(f"{function.__name__} of this commit has no {name}")
 
 
 def need_convertible(dtype: str) -> None:

@@ -35,10 +35,11 @@ def opened(name, **options):
     return common.need("bitnet_core", "Model").Model.from_file(common.model_path(name), n_threads=THREADS, **options)
 
 
-def greedy(max_tokens):
+def sampling(max_tokens, temperature=0.0):
     """Parameters for that many tokens, whatever they are."""
     params = common.need("bitnet_core", "SamplingParams").SamplingParams
-    return params(temperature=0.0, max_tokens=max_tokens, ignore_eos=True)
+    common.need_argument(params, "ignore_eos")
+    return params(temperature=temperature, max_tokens=max_tokens, ignore_eos=True)
 
 
 class Gemv(_Read):
@@ -96,6 +97,7 @@ class _Conversion:
         common.need_isa(isa)
         common.need_threads(THREADS)
         dtypes = common.need("bitnet_core.dtypes", "quantize", "dequantize")
+        common.need_argument(dtypes.quantize, "out")
         self.kernels = common.need("bitnet_core.kernels", "read_sum", "fill")
         dtype, layout, scale, self.passes = CONVERSIONS[form]
         few = np.random.default_rng(42).standard_normal((64, 4096), np.float32)
@@ -170,7 +172,7 @@ class Decode(_Read):
         self.model = opened(model, **WAYS[way])
         self.session = self.model.session(n_ctx=512)
         if way.startswith("greedy"):
-            stream = self.session.generate([1], greedy(500))
+            stream = self.session.generate([1], sampling(500))
             self.token = lambda: next(stream)
         else:
             self.token = lambda: self.session.eval([1])
@@ -240,10 +242,10 @@ class Batch:
             self.model.close()
             raise NotImplementedError("this commit decodes one sequence at a time")
         self.session = self.model.session(n_ctx=512)
-        stream = self.session.generate([1], greedy(500))
+        stream = self.session.generate([1], sampling(500))
         self.alone = lambda: [next(stream) for _ in range(4)]
         self.batch = self.model.batch(sequences, n_ctx=512)
-        members = [self.batch.join([1 + i], greedy(500)) for i in range(sequences)]
+        members = [self.batch.join([1 + i], sampling(500)) for i in range(sequences)]
         self.together = self.batch.step
         first = self.alone()
         for _ in first:
@@ -276,7 +278,7 @@ class Format:
             found = opened(name)
             session = found.session(n_ctx=512)
             self.opened += [session, found]
-            stream = session.generate([1], greedy(500))
+            stream = session.generate([1], sampling(500))
             next(stream)
             next(stream)
             self.streams.append(stream)
@@ -300,24 +302,23 @@ class Bytes:
     params = [["tiny", "2b", "2b-qk256", "given"], ["greedy", "top-k 50"]]
     param_names = ["model", "sampling"]
 
-    def setup(self, model, sampling):
+    def setup(self, model, way):
         path = common.model_path(model)
-        common.need("bitnet_core", "SamplingParams")
+        params = sampling(16, 0.0 if way == "greedy" else 0.7)
         self.model = common.need("bitnet_core", "Model").Model.from_file(path)
         self.session = self.model.session(n_ctx=64)
         if not hasattr(self.session, "reads"):
             self.session.close()
             self.model.close()
             raise NotImplementedError("this commit does not count what it reads")
-        params = common.need("bitnet_core", "SamplingParams").SamplingParams
-        self.sampling = params(temperature=0.0 if sampling == "greedy" else 0.7, max_tokens=16, ignore_eos=True)
+        self.sampling = params
 
     def teardown(self, *_):
         if hasattr(self, "sampling"):  # asv calls this after a skip too
             self.session.close()
             self.model.close()
 
-    def track_token(self, model, sampling):
+    def track_token(self, model, way):
         self.session.rewind(0)  # a review calls this more than once
         found = [self.session.reads.weight_bytes for _ in self.session.generate([1, 2, 3], self.sampling)]
         return float(np.median(found[1:]))
@@ -352,7 +353,8 @@ class FirstToken:
     def setup(self, model, prompt):
         self.path = str(common.model_path(model))
         common.need_threads(THREADS)
-        common.need("bitnet_core", "Model", "SamplingParams")
+        common.need("bitnet_core", "Model")
+        sampling(1)
 
     @common.sampled(rounds=1)
     def track_fresh(self, model, prompt):

@@ -312,6 +312,15 @@ def test_need_fails_when_the_package_is_broken(monkeypatch: pytest.MonkeyPatch) 
         common.need("bitnet_core.kernels")
 
 
+def test_an_argument_that_the_commit_lacks_skips() -> None:
+    from bitnet_core import SamplingParams, dtypes
+
+    common.need_argument(SamplingParams, "ignore_eos")
+    common.need_argument(dtypes.quantize, "out")
+    with pytest.raises(NotImplementedError, match=r"^quantize of this commit has no speed$"):
+        common.need_argument(dtypes.quantize, "speed")
+
+
 def test_threads_and_levels_that_are_not_there_are_skipped() -> None:
     common.need_threads(1)
     common.need_isa("scalar")

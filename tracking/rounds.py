@@ -7,6 +7,7 @@ the round it falls into, and half a line at the end is not read.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from dataclasses import asdict, dataclass, field
@@ -84,7 +85,8 @@ class Store:
         self.set_aside: Path | None = None
         lines = _complete_lines(path)
         if lines and lines[0].get("key") != key:
-            self.set_aside = path.with_suffix(f".{lines[0].get('key', {}).get('suite', 'old')}.jsonl")
+            of = hashlib.sha256(json.dumps(lines[0].get("key"), sort_keys=True).encode()).hexdigest()
+            self.set_aside = path.with_suffix(f".{of[:12]}.jsonl")
             path.replace(self.set_aside)
             lines = []
         if lines:
