@@ -23,7 +23,9 @@ enum { GROUP = 128, GROUP_BYTES = 32 };
 BNC_AVX2 BNC_INLINE __m256i field(__m256i packed, int k, format f) {
     const __m256i codes =
         _mm256_and_si256(_mm256_srli_epi16(packed, f.first_shift + k * f.shift_step), _mm256_set1_epi8(3));
-    return f.bias == 1 ? codes : _mm256_shuffle_epi8(_mm256_set1_epi32(0x04030100), codes);
+    /* gcc 12 makes 5 % fewer instructions of gemm with this than with the four bytes in set1_epi32. */
+    const __m256i table = _mm256_broadcastsi128_si256(_mm_setr_epi8(0, 1, 3, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0));
+    return f.bias == 1 ? codes : _mm256_shuffle_epi8(table, codes);
 }
 
 #endif
