@@ -1,4 +1,4 @@
-"""From a file to a first token: open, model ready, first token; and opening alone beside the PyPI `gguf` reader."""
+"""From a file to a first token: open, model, session, first token; and opening alone beside the PyPI `gguf` reader."""
 
 from __future__ import annotations
 
@@ -43,6 +43,12 @@ class Load:
         )
 
     @common.sampled()
+    def track_ready(self, model, page_cache):
+        """As `load_s` of `bitnet targets`."""
+        self._close(self._ready())
+        return common.samples(self._ready, before=self.before, after=self._close)
+
+    @common.sampled()
     def track_first_token(self, model, page_cache):
         self.expected = None
         self._close_token(self._first_token())
@@ -52,6 +58,14 @@ class Load:
         assert reader.metadata["general.architecture"].startswith("bitnet")
         assert len(reader.infos) > 0
         reader.close()
+
+    def _ready(self):
+        model = self.model_class.from_file(self.path)
+        return model, model.session()
+
+    def _close(self, found):
+        for each in reversed(found):
+            each.close()
 
     def _first_token(self):
         model = self.model_class.from_file(self.path)
@@ -63,8 +77,7 @@ class Load:
         if self.expected is None:
             self.expected = logits.copy()
         common.same_logits(logits, self.expected)
-        session.close()
-        model.close()
+        self._close((model, session))
 
 
 N_TOKENS, N_MERGES = 128_256, 280_147

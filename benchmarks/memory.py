@@ -4,6 +4,7 @@ peak_anon      memory the library asked for: KV cache, activations, its own tabl
 resident_file  pages of the mapped model that lie in memory: shared, and given back whenever another process needs them
 peak_total     the most the process grew by, both together
 
+`Memory` evaluates, which reads the whole head; `Generating` finds tokens as users do, which `bitnet targets` promises.
 The three are honest where one "peak memory" is not: an mmap reader looks as large as its file, and `ru_maxrss` also
 counts imports, and what the parent held when it forked. `peakmem_load` is that familiar figure, for comparison.
 """
@@ -37,7 +38,7 @@ def watch():
         if stop.wait(0.002):
             return
 
-path, n_ctx = sys.argv[1], int(sys.argv[2])
+path, n_ctx = sys.argv[1], int(sys.argv[2])  # 0: as many positions as a session has by default
 watcher = threading.Thread(target=watch, daemon=True)  # or a failure below would wait for it for ever
 watcher.start()
 gc.collect()
@@ -46,23 +47,47 @@ with open("/proc/self/clear_refs", "w") as file:
 base = status()
 peak_anon = base["RssAnon"]
 with bitnet_core.Model.from_file(path) as model:
-    n_ctx = min(n_ctx, model.config.n_ctx)
-    with model.session(n_ctx=n_ctx) as session:
-        session.eval(list(range(1, 9)))
-        logits = session.eval([9])
+    with model.session(n_ctx=min(n_ctx, model.config.n_ctx)) if n_ctx else model.session() as session:
+        if n_ctx:
+            session.eval(list(range(1, 9)))
+            logits = session.eval([9])
+            assert logits.shape == (model.config.n_vocab,) and np.isfinite(logits).all()
+        else:
+            tokens = list(session.generate(list(range(8)), bitnet_core.SamplingParams(temperature=0.0, max_tokens=2)))
+            assert tokens and all(0 <= token < model.config.n_vocab for token in tokens)
         after = status()
 stop.set()
 watcher.join()
-assert logits.shape == (model.config.n_vocab,) and np.isfinite(logits).all()
 print(json.dumps({
     "peak_anon": max(peak_anon, after["RssAnon"]) - base["RssAnon"],
     "resident_file": after["RssFile"] + after["RssShmem"] - base["RssFile"] - base["RssShmem"],
     "peak_total": after["VmHWM"] - base["VmRSS"],
+    "process_peak": after["VmHWM"],
 }))
 """
 
 
-class Memory:
+class _Child:
+    """A process that runs the probe."""
+
+    def setup(self, model):
+        self.path = common.model_path(model)
+        common.need("bitnet_core", "Model", "SamplingParams")
+        try:
+            Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+        except OSError:
+            raise NotImplementedError("this system has no /proc/self/clear_refs") from None
+
+    def _measure(self, n_ctx):
+        command = [sys.executable, "-c", PROBE, str(self.path), str(n_ctx)]
+        found = json.loads(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout)
+        size = self.path.stat().st_size
+        assert 0 < found["peak_anon"] <= found["peak_total"] < found["process_peak"], found
+        assert size // 4 < found["resident_file"] < 2 * size + (1 << 20), (found, size)
+        return found
+
+
+class Memory(_Child):
     """Bytes after loading a model, a session of 2048 positions (or all the model has) and nine tokens."""
 
     version = "1"
@@ -71,32 +96,30 @@ class Memory:
     params = [common.MODELS]
     param_names = ["model"]
 
-    def setup(self, model):
-        self.path = common.model_path(model)
-        common.need("bitnet_core", "Model")
-        try:
-            Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-        except OSError:
-            raise NotImplementedError("this system has no /proc/self/clear_refs") from None
-
     def track_peak_anon(self, model):
-        return self._measure()["peak_anon"]
+        return self._measure(2048)["peak_anon"]
 
     def track_resident_file(self, model):
-        return self._measure()["resident_file"]
+        return self._measure(2048)["resident_file"]
 
     def track_peak_total(self, model):
-        return self._measure()["peak_total"]
+        return self._measure(2048)["peak_total"]
 
-    def _measure(self):
-        done = subprocess.run(
-            [sys.executable, "-c", PROBE, str(self.path), "2048"], stdout=subprocess.PIPE, text=True, check=True
-        )
-        found = json.loads(done.stdout)
-        size = self.path.stat().st_size
-        assert 0 < found["peak_anon"] <= found["peak_total"], found
-        assert size // 2 < found["resident_file"] < 2 * size + (1 << 20), (found, size)
-        return found
+
+class Generating(_Child):
+    """Bytes while loading a model and generating two tokens after a prompt of eight, greedily."""
+
+    version = "1"
+    timeout = 120
+    unit = "bytes"
+    params = [common.MODELS]
+    param_names = ["model"]
+
+    def track_peak_total(self, model):
+        return self._measure(0)["peak_total"]
+
+    def track_process_peak(self, model):
+        return self._measure(0)["process_peak"]
 
 
 class PeakMem:

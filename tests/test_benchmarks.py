@@ -285,6 +285,27 @@ def test_samples_times_the_call_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     assert given == [0.25, 0.25]
 
 
+@pytest.mark.parametrize(
+    ("each", "expected"),
+    [(0.04, 6), (0.25, 4)],  # those that end within the tenth of a second that warms up do not count
+)
+def test_samples_are_taken_behind_the_warm_up(monkeypatch: pytest.MonkeyPatch, each: float, expected: int) -> None:
+    now, calls = 0.0, 0
+
+    def measure() -> float:
+        nonlocal now, calls
+        now, calls = now + each, calls + 1
+        return float(calls)
+
+    monkeypatch.setattr(common.time, "perf_counter", lambda: now)
+    monkeypatch.delenv("BITNET_BENCH_SECONDS")
+    found = common.repeated(measure, seconds=0.2 if each == 0.04 else 0.9)["samples"]
+    assert found == [float(i) for i in range(calls - expected + 1, calls + 1)]
+    monkeypatch.setenv("BITNET_BENCH_SECONDS", "0")
+    now, calls = 0.0, 0
+    assert common.repeated(measure)["samples"] == [1.0], "a dry run calls it once"
+
+
 def test_quantile() -> None:
     assert common.quantile({"samples": [float(x) for x in range(101)], "number": 1}, 0.95) == 95.0
 
