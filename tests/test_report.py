@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import os
@@ -14,6 +15,8 @@ import psutil
 import pytest
 
 pytest.importorskip("asv")
+
+from rich.console import Console
 
 from tracking import machine, report, results
 from tracking.report import Report, Row
@@ -45,6 +48,19 @@ def row(word: str, name: str, ratio: float = 1.0, **more: Any) -> Row:
 def made(*rows: Row) -> Report:
     side = {"commit": "c" * 40, "short": "cccccccc", "subject": "it", "compiler": "GCC 12", "isa": "scalar avx2"}
     return Report(side, side | {"short": "dddddddd"}, MACHINE, ["tiny"], ["a note"], 1.5, list(rows))
+
+
+def test_the_terminal_has_all_that_changed_and_little_of_what_one_cannot_tell() -> None:
+    out = io.StringIO()
+    names = [f"x.Noisy{i:02}.track_token" for i in range(report.MOST_UNKNOWN + 3)]
+    found = made(*(row("cannot tell", name) for name in names), row("worse", "x.Much.track_token", 1.5, again="run it"))
+    report.print_table(found, Console(file=out, width=200))
+    text = out.getvalue()
+    assert text.index("x.Much") < text.index(names[0])
+    assert "    again: run it" in text
+    assert [name in text for name in names] == [True] * report.MOST_UNKNOWN + [False] * 3
+    assert "cannot tell: 3 more stand in review.md; a larger BUDGET goes on with them" in text
+    assert text.endswith("review: 1 worse, 13 cannot tell\n")
 
 
 def test_the_worst_comes_first_and_the_unchanged_is_folded() -> None:

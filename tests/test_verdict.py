@@ -178,7 +178,8 @@ def test_the_interval_cuts_and_winsorizes() -> None:
 
 def test_looks_are_few_and_their_shares_sum_to_one() -> None:
     assert list(itertools.islice(verdict.looks(), 6)) == [5, 7, 10, 14, 19, 27]
-    assert [verdict.next_look(n) for n in (0, 4, 5, 9, 10)] == [5, 5, 7, 10, 14]
+    assert [verdict.next_look(n, "seconds") for n in (0, 4, 5, 9, 10)] == [5, 5, 7, 10, 14]
+    assert [verdict.next_look(n, "instructions") for n in (0, 1, 2, 5)] == [2, 2, 5, 7]
     assert sum(1 / (k * (k + 1)) for k in range(1, 100000)) == pytest.approx(1, abs=1e-4)
 
 

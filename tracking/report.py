@@ -38,6 +38,7 @@ RATES["gigamac"] = ("GMAC/s", 1.0)
 MOVED = 0.05  # a counter that changed by more than this, in most rounds, is shown beside a verdict
 MOVED_ROUNDS = 0.75
 MOST_REASON = 120  # characters of a reason in the terminal; review.md has it whole
+MOST_UNKNOWN = 10  # of which the terminal says that one cannot tell
 LEGEND = "Changes are head / base with the interval that decided; lower is better everywhere."
 EXIT_SAME, EXIT_WORSE, EXIT_UNMEASURED = 0, 1, 2
 
@@ -181,8 +182,9 @@ def _badness(row: Row) -> tuple[int, float, str]:
 
 
 def print_table(report: Report, console: Console) -> None:
-    """Everything but what is the same or skipped, which is counted."""
-    shown = report.of(WORSE, FAILED, GONE, BETTER, UNKNOWN, NEW)
+    """Everything but what is the same or skipped, and most of what one cannot tell, which is counted."""
+    unknown = report.of(UNKNOWN)
+    shown = [*report.of(WORSE, FAILED, GONE, BETTER, NEW), *unknown[:MOST_UNKNOWN]]
     if shown:
         table = Table("verdict", "benchmark", "head / base", "base", "head", pad_edge=False)
         for row in shown:
@@ -195,6 +197,9 @@ def print_table(report: Report, console: Console) -> None:
         for text in row.moved if row.word in {WORSE, BETTER} else []:
             console.print(f"    also: {text}", markup=False)
         console.print(f"    again: {row.again}", markup=False)
+    if len(unknown) > MOST_UNKNOWN:
+        more = f"{len(unknown) - MOST_UNKNOWN} more stand in review.md; a larger BUDGET goes on with them"
+        console.print(f"{UNKNOWN}: {more}", style=STYLES[UNKNOWN], markup=False)
     console.print(f"review: {report.summary}", markup=False)
 
 

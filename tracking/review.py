@@ -248,7 +248,7 @@ class Review:
                 needs.append((0.0, case))
             elif case.full in verdicts and not verdicts[case.full].decided:
                 cost = statistics.median(one.seconds for one in found)
-                needs.append((cost * (verdict.next_look(len(found)) - len(found)), case))
+                needs.append((cost * (verdict.next_look(len(found), case.unit) - len(found)), case))
         chosen: list[Case] = []
         for need, case in sorted(needs, key=lambda item: item[0]):
             left -= need

@@ -147,8 +147,10 @@ def looks() -> Iterator[int]:
     return (round(FIRST_LOOK * NEXT_LOOK**k) for k in count())
 
 
-def next_look(n: int) -> int:
-    """The first look after n rounds."""
+def next_look(n: int, unit: str) -> int:
+    """The first look after n rounds of a metric."""
+    if unit in EXACT and n < EXACT_ROUNDS:
+        return EXACT_ROUNDS
     return next(look for look in looks() if look > n)
 
 
