@@ -13,8 +13,9 @@ C_SOURCES := $(wildcard csrc/*.c csrc/kernels/*.c)
 C_FILES := $(C_SOURCES) $(wildcard csrc/*.h csrc/kernels/*.h tests/c/*.c benchmarks/*.c)
 CLANG_FORMAT := $(PY) -c 'import clang_format; clang_format.clang_format()'
 PUBLISH := $(PY) tracking/asv_command.py publish --no-pull
-# What the pages are made of, where it changed since.
-NEWER := find .asv/results asv.conf.json tracking/dashboard -type f ! -path '*/__pycache__/*' -newer .asv/html/index.json
+# What the pages are made of, where it changed since; a folder does when a file of it is removed.
+PAGES := .asv/results asv.conf.json tracking/dashboard tracking/jumps.py tracking/results.py bitnet_core/targets.py
+NEWER := find $(PAGES) ! -path '*/__pycache__*' -newer .asv/html/index.json
 C_STRICT := -std=c11 -O2 -pthread -Wall -Wextra -Werror -Icsrc
 
 help: ## this list
@@ -49,9 +50,11 @@ preview: ## show the dashboard in a browser, published anew if something is newe
 		exit 2; \
 	fi
 	@$(BOOTSTRAP) bench
-	@if [ -e .asv/results/benchmarks.json ] && { [ ! -e .asv/html/index.json ] || [ -n "$$($(NEWER))" ]; }; then \
+	@head=$$(git rev-parse HEAD); \
+	if [ -e .asv/results/benchmarks.json ] && { [ ! -e .asv/html/index.json ] || [ -n "$$($(NEWER))" ] || \
+			[ "$$head" != "$$(cat .asv/published 2>/dev/null)" ]; }; then \
 		echo "preview: something is newer than the pages; publishing them anew"; \
-		$(PUBLISH); \
+		$(PUBLISH) && echo "$$head" >.asv/published; \
 	fi
 	@trap : INT; $(PY) -m asv preview --browser
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import platform
 import shlex
 import sys
 from pathlib import Path
@@ -45,7 +44,7 @@ def main() -> int:
     )
     parser.add_argument("--fresh", action="store_true", help="do not go on where the same run was interrupted")
     parser.add_argument("--only", default="", help="a regular expression; see benchmarks/README.md")
-    parser.add_argument("--machine", default=platform.node() or "unnamed", help="asv's name for this machine")
+    parser.add_argument("--machine", default="", help="asv's name for this machine")
     options = parser.parse_args()
     kept = "it saves nothing" if options.smoke else "what was measured is kept, and the same command goes on"
     return perform("bench", console, lambda: act(options), kept=kept)

@@ -19,7 +19,6 @@ import contextlib
 import json
 import math
 import os
-import platform
 import signal
 import statistics
 import subprocess
@@ -48,6 +47,7 @@ sys.path.insert(0, str(ROOT))  # tracking/ is not installed
 from tracking import surroundings  # noqa: E402
 from tracking.command import EXIT_UNMEASURED  # noqa: E402
 from tracking.errors import TrackingError  # noqa: E402
+from tracking.machine import asv_name  # noqa: E402
 
 DTYPES = {OURS: "i2_s", PEER: "tq2_0"}
 N_DECODE = 32
@@ -67,6 +67,7 @@ def say(text: str, style: str = "") -> None:
 def main() -> int:
     """Parse the options and do it all; 0 when both engines were measured and compute the same."""
     options = parse()
+    options.machine = asv_name(options.machine)
     os.chdir(ROOT)
     with surroundings.locked(ROOT):  # compiling disturbs a measurement as much as another one does
         return compare(options)
@@ -228,19 +229,13 @@ def keep(result: Result, results: Path, machine: str) -> None:
         "date": 1000 * date,  # as asv has them
         "dirty": any(name.startswith(("csrc/", "bitnet_core/")) for name in changed),
     }
-    folder = results / (machine or known_machine(results)) / "peers"
+    folder = results / machine / "peers"
     folder.mkdir(parents=True, exist_ok=True)
     name = commit.short if result.preset == "2b" else f"{commit.short}-{result.preset}"
     path = folder / f"{name}.json"
     with AtomicFile(path) as file:
         file.write(json.dumps(about | json.loads(OUTPUTS["json"](result)), indent=1).encode() + b"\n")
     say(f"kept as {path}; `make bench` shows it on the dashboard")
-
-
-def known_machine(results: Path) -> str:
-    """The one machine that has results here, else the host's name, as asv would call it."""
-    names = [path.parent.name for path in results.glob("*/machine.json")]
-    return names[0] if len(names) == 1 else platform.node() or "unnamed"
 
 
 # ---- measuring ----

@@ -87,7 +87,7 @@ def choose(page: Any, machine: str | None) -> None:
     known = page.locator("#overview-machine option").all_text_contents()
     if machine in known:
         page.select_option("#overview-machine", label=machine)
-    elif machine:
+    elif machine and (known or machine not in page.locator(".machine .subject").inner_text().split()):
         sys.exit(
             f"picture: no machine {machine!r} there; " + (f"one of: {', '.join(known)}" if known else "only one is")
         )

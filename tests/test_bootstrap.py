@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import plain_project
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -175,10 +176,17 @@ def test_preview_publishes_what_is_newer_than_the_pages(tmp_path: Path) -> None:
     python.chmod(0o755)
     sources = (".asv/results/m/0123abcd-py.json", "asv.conf.json", "tracking/dashboard/page/overview.css")
     others = (".asv/results/benchmarks.json", "tracking/dashboard/__pycache__/plots.pyc", ".asv/html/index.json")
+    others += ("tracking/jumps.py", "tracking/results.py", "bitnet_core/targets.py")
     for name in sources + others:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
-        os.utime(tmp_path / name, (1000, 1000))
+    plain_project.git(tmp_path, "init", "-q")
+    head = plain_project.commit(tmp_path, "a subject")
+    (tmp_path / ".asv/published").write_text(head + "\n", encoding="utf-8")
+
+    def age() -> None:
+        for path in tmp_path.rglob("*"):
+            os.utime(path, (1000, 1000))
 
     def preview() -> list[str]:
         command = [make, "-s", "-C", str(tmp_path), "preview", f"PY={python}", "BOOTSTRAP=true"]
@@ -187,12 +195,19 @@ def test_preview_publishes_what_is_newer_than_the_pages(tmp_path: Path) -> None:
     shown = ["python -m asv preview --browser"]
     said = "preview: something is newer than the pages; publishing them anew"
     published = [said, "python tracking/asv_command.py publish --no-pull", *shown]
+    age()
     assert preview() == shown
     (tmp_path / others[1]).touch()  # Python's own
     assert preview() == shown
     for name in sources:
         (tmp_path / name).touch()
         assert preview() == published, name
-        os.utime(tmp_path / name, (1000, 1000))
+        age()
+    (tmp_path / sources[0]).unlink()
+    assert preview() == published, "what was removed stands in the pages"
+    age()
+    plain_project.commit(tmp_path, "another")
+    assert preview() == published, "asv draws the commits of HEAD"
+    assert preview() == shown
     (tmp_path / ".asv/html/index.json").unlink()  # nothing was published, or it was not done
     assert preview() == published

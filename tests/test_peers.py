@@ -212,25 +212,14 @@ def test_beside_another_measurement_nothing_is_done() -> None:
 def test_the_outcome_is_kept_beside_the_results_of_the_commit(tmp_path: Path) -> None:
     head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True)
     commit = head.stdout.strip()
-    (tmp_path / "pool").mkdir()
-    (tmp_path / "pool" / "machine.json").write_text("{}", encoding="utf-8")
-    peers.keep(result(), tmp_path, "")  # the only machine that has results
-    peers.keep(result(preset="125m"), tmp_path, "")  # a small model leaves the large one's file alone
+    peers.keep(result(), tmp_path, "pool")
+    peers.keep(result(preset="125m"), tmp_path, "pool")  # a small model leaves the large one's file alone
     folder = tmp_path / "pool" / "peers"
     assert {path.name for path in folder.iterdir()} == {f"{commit[:8]}.json", f"{commit[:8]}-125m.json"}
     record = json.loads((folder / f"{commit[:8]}.json").read_text(encoding="utf-8"))
     assert (record["commit"], record["preset"], record["ratio"]["decode"]) == (commit, "2b", 4)
     assert record["date"] > 1.7e12
     assert record["dirty"] in (True, False)
-
-
-def test_the_machine_is_named_as_asv_would(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(peers.platform, "node", lambda: "host")
-    assert peers.known_machine(tmp_path) == "host"
-    for name in ("a", "b"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "machine.json").write_text("{}", encoding="utf-8")
-        assert peers.known_machine(tmp_path) == ("a" if name == "a" else "host")
 
 
 def test_without_a_commit_nothing_is_kept(

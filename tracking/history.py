@@ -13,7 +13,6 @@ import itertools
 import json
 import math
 import os
-import platform
 import re
 import tempfile
 import time
@@ -145,7 +144,7 @@ class History:
     def __init__(self, root: Path, chosen: Sequence[Commit], options: Options, console: Console) -> None:
         self.root, self.chosen = root, chosen
         self.options, self.console = options, console
-        self.machine = results.remember_machine(options.machine or platform.node() or "unnamed")
+        self.machine = results.remember_machine(options.machine)
         self.place = root / PLACE / self.machine  # for what asv said
         self.place.mkdir(parents=True, exist_ok=True)
         self.cases: list[Case] = []  # once discovered

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import re
@@ -14,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
+from tracking.errors import TrackingError
+
 if TYPE_CHECKING:
     from tracking.suite import Side
 
@@ -21,6 +24,26 @@ BUSY = 10.0  # percent of a processor, from which a process is named
 MOST_NAMED = 5
 MUCH_STEAL = 1.0  # percent
 COMPILER = re.compile(rb"(GCC: \([^)\x00]*\) [\d.]+|clang version [\w.+~-]+)")
+
+
+def asv_name(asked: str = "") -> str:
+    """What asv calls this machine, and its results lie under: what is asked for, else the host's name.
+
+    Where asv was told of one machine alone (~/.asv-machine.json), that is the host, whatever its name. A name is a
+    folder of the results, and part of an address.
+    """
+    host = platform.node() or "unnamed"
+    name = asked or host
+    if not re.fullmatch(r"[A-Za-z0-9][\w.+-]*", name):
+        raise TrackingError(
+            f"{name!r} is no name for a machine: letters, digits and . + - _, as in MACHINE=zen4-2cores"
+        )
+    try:
+        told = json.loads((Path.home() / ".asv-machine.json").read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return name
+    known = [other for other in told if other != "version"] if isinstance(told, dict) else []
+    return known[0] if name == host and len(known) == 1 else name
 
 
 @dataclass

@@ -7,7 +7,6 @@ import itertools
 import math
 import os
 import platform
-import re
 import shutil
 import statistics
 import tempfile
@@ -22,7 +21,7 @@ from asv.util import UserError
 
 from tracking.asv_command import told_apart
 from tracking.errors import TrackingError
-from tracking.machine import cpu_name
+from tracking.machine import asv_name, cpu_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -38,19 +37,15 @@ class _Results(Results):  # type: ignore[misc]  # asv has no types
     get_result_value = told_apart(Results.get_result_value)
 
 
-def remember_machine(name: str) -> str:
+def remember_machine(asked: str) -> str:
     """Tell asv about this machine in coarse words, unless somebody already has; the name asv knows it by.
 
     Each of them names a series: a kernel's release or a byte count of memory would begin a new one with every update.
-    A name is a folder of the results, and part of an address.
     (The command `asv machine` leaves out what equals its own guess, and then fails on a machine it does not know.)
     """
-    if not re.fullmatch(r"[A-Za-z0-9][\w.+-]*", name):
-        raise TrackingError(
-            f"{name!r} is no name for a machine: letters, digits and . + - _, as in MACHINE=zen4-2cores"
-        )
+    name = asv_name(asked)
     try:
-        known = MachineCollection.load(name)  # for the host's name: the only machine in the file, whatever its name
+        known = MachineCollection.load(name)
     except UserError:
         known = {
             "machine": name,

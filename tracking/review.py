@@ -137,7 +137,7 @@ class Review:
         """All of it."""
         self.say(f"{self.head.short} ({self.head.subject}) against {self.base.short} ({self.base.subject})")
         if self.options.keep_results:
-            self.series = results.remember_machine(self.options.machine or platform.node() or "unnamed")
+            self.series = results.remember_machine(self.options.machine)
         self.look()
         with surroundings(self.root):
             suite = Suite(self.root)
