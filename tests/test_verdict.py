@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import random
+import statistics
 
 import pytest
 
@@ -181,6 +182,20 @@ def test_looks_are_few_and_their_shares_sum_to_one() -> None:
     assert [verdict.next_look(n, "seconds") for n in (0, 4, 5, 9, 10)] == [5, 5, 7, 10, 14]
     assert [verdict.next_look(n, "instructions") for n in (0, 1, 2, 5)] == [2, 2, 5, 7]
     assert sum(1 / (k * (k + 1)) for k in range(1, 100000)) == pytest.approx(1, abs=1e-4)
+
+
+def test_rounds_to_go_are_fewer_for_what_is_quiet_or_far_away() -> None:
+    def to_go(ratios: list[float], unit: str = "seconds") -> int:
+        return verdict.rounds_to_go([Round("b", low={"base": 1.0, "head": math.exp(x)}) for x in ratios], unit)
+
+    assert [to_go([0.0] * n) for n in (0, 4, 5, 9)] == [5, 1, 2, 1], "to the next look"
+    assert [to_go([0.0] * n, "instructions") for n in (0, 1, 2)] == [2, 1, 3]
+    noisy = [-0.1, -0.05, 0.0, 0.05, 0.1]
+    # 2.6 x 0.079 over the 0.0296 within which all is the same
+    assert to_go(noisy) == math.ceil((2.6 * statistics.stdev(noisy) / math.log(1.03)) ** 2) - 5 == 44
+    assert to_go([0.5 + x for x in noisy]) == 2, "certainly worse soon"
+    between = [0.02 + x for x in noisy]  # neither worse than 1 % nor the same within 3 % is near
+    assert to_go(between) > 4 * to_go(noisy)
 
 
 # ---- error rates, by simulation ----

@@ -235,10 +235,7 @@ class Review:
             self.note(f"the hypervisor took {watch.percent():.0f} % of the processors away while it was measured")
 
     def wanted(self, cases: list[Case], store: Store, left: float) -> list[Case]:
-        """What the next pass measures: all that is new, and what can be decided in the time left, cheapest first.
-
-        More rounds help a benchmark only when it reaches its next look.
-        """
+        """What the next pass measures: all that is new, and what may be decided in the time left, cheapest first."""
         rounds = store.by_benchmark
         verdicts = self.verdicts(cases, store)
         needs = []
@@ -248,7 +245,7 @@ class Review:
                 needs.append((0.0, case))
             elif case.full in verdicts and not verdicts[case.full].decided:
                 cost = statistics.median(one.seconds for one in found)
-                needs.append((cost * (verdict.next_look(len(found), case.unit) - len(found)), case))
+                needs.append((cost * verdict.rounds_to_go(found, case.unit), case))
         chosen: list[Case] = []
         for need, case in sorted(needs, key=lambda item: item[0]):
             left -= need

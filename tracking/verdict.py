@@ -54,6 +54,7 @@ FALSE_SAME = 0.05  # chance that a benchmark that differs by as much as `same` i
 FIRST_LOOK, NEXT_LOOK = 5, 1.4
 TRIM = 1 / 8  # of the rounds, at each end
 EXACT_ROUNDS = 2
+FEW_SPREADS = 2.6  # of the mean, that an interval of some ten rounds is wide to each side
 
 
 @dataclass(frozen=True)
@@ -152,6 +153,23 @@ def next_look(n: int, unit: str) -> int:
     if unit in EXACT and n < EXACT_ROUNDS:
         return EXACT_ROUNDS
     return next(look for look in looks() if look > n)
+
+
+def rounds_to_go(rounds: Sequence[Round], unit: str) -> int:
+    """How many more rounds may decide, if they are like those so far; at least to the next look.
+
+    A guess to spend time by, of which no verdict knows: an interval shrinks with the root of its rounds, and has to
+    lie within `same` or beyond `least`, whichever is easier.
+    """
+    n, limits = len(rounds), LIMITS.get(unit, TIME)
+    to_look = next_look(n, unit) - n
+    if n < FIRST_LOOK or unit in EXACT:
+        return to_look
+    ratios = [log_ratio(one) for one in rounds]
+    middle = abs(statistics.median(ratios))
+    room = max(math.log1p(limits.same) - middle, middle - math.log1p(limits.least))
+    wanted = (FEW_SPREADS * statistics.stdev(ratios) / room) ** 2
+    return max(to_look, math.ceil(wanted) - n)
 
 
 def _look(ratios: Sequence[float], limits: Limits, alarm: float, same: float) -> Verdict:
