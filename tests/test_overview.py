@@ -290,10 +290,47 @@ def test_the_tables_name_benchmarks_that_exist() -> None:
 def test_a_failed_benchmark_fails_its_target(tmp_path: Path) -> None:
     rows = {row.target.metric: row for row in sections.targets(history(tmp_path, greedy(0.02), greedy(None)))}
     row = rows["tokens_per_second"]
-    assert row.failed == Commit(HASHES[1], 20, DAY)
+    assert row.failure is not None
+    assert row.failure.failed == Commit(HASHES[1], 20, DAY)
     assert row.mark is sections.Mark.FAIL
     assert row.reading is not None
     assert row.reading.text == "50.0"  # of the commit before, which the page names
+
+
+def decode_row(folder: Path, *commits: Values) -> sections.TargetRow:
+    return next(row for row in sections.targets(history(folder, *commits)) if row.target.metric == "tokens_per_second")
+
+
+def test_a_target_has_the_threads_of_the_headline(tmp_path: Path) -> None:
+    """Two threads were slower, and are not measured any more."""
+    commits = greedy(0.3, threads="2") | greedy(0.1, threads="1"), greedy(0.125, threads="1")
+    row = decode_row(tmp_path, *commits)
+    (headline,) = sections.headline(history(tmp_path, *commits))
+    assert row.reading is not None
+    assert (row.reading.text, row.reading.commit.short[0], row.mark) == ("8.00", "b", sections.Mark.TARGET)
+    assert (row.reading.series, row.reading.text) == (headline.series, headline.text)
+    assert sections.details(row.reading.series) == "1 thread, greedy"
+
+
+def test_threads_that_fail_where_others_do_not_fail_the_target(tmp_path: Path) -> None:
+    row = decode_row(tmp_path / "a", greedy(0.01, threads="1") | greedy(None, threads="2"))
+    assert row.reading is not None
+    assert (row.reading.text, row.mark) == ("100", sections.Mark.FAIL)
+    assert row.failure is not None
+    assert sections.details(row.failure) == "2 threads, greedy"
+    row = decode_row(tmp_path / "b", greedy(0.01, threads="1"), greedy(None, threads="2"))
+    assert row.mark is sections.Mark.FAIL
+    row = decode_row(tmp_path / "c", greedy(None, threads="2"), greedy(0.01, threads="1"))
+    assert (row.mark, row.failure) == (sections.Mark.TARGET, None)  # two were not tried again
+
+
+def test_a_target_s_threads_and_failure_are_on_the_page(tmp_path: Path, repo: Any) -> None:
+    measured(tmp_path / "results", HASHES[0], greedy(0.01, threads="1") | greedy(None, threads="2"))
+    page, _ = published(tmp_path, repo)
+    row = page.text[page.text.index("decode 1 thread, greedy") :]
+    assert row.startswith(
+        "decode 1 thread, greedy 5 tok/s > 5 tok/s 100 tok/s one commit ✗ failed at aaaaaaaa 2 threads"
+    )
 
 
 def test_what_has_no_target_is_fine_within_its_baseline() -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from bitnet_core.targets import Better, number
-from tracking.dashboard.sections import Mark, Reading, Shown, inverse, pick
+from tracking.dashboard.sections import Mark, Reading, Shown, fastest, inverse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -255,7 +255,7 @@ def goals(history: History) -> list[GoalRow]:
     rows = []
     for goal in GOALS:
         sources = [goal.source] + ([goal.by] if goal.by else [])
-        series = [one for source in sources if (one := pick(history, source.benchmark, **source.params))]
+        series = [one for source in sources if (one := fastest(history, source.benchmark, **source.params))]
         values = [dict(one.measured) for one in series]
         common = set(values[0]).intersection(*values[1:]) if len(values) == len(sources) else set()
         if common:

@@ -149,18 +149,8 @@ def percent(ratio: float) -> str:
     return f"{change:+.1f} %" if change < 1000 else f"{number(ratio)} times"
 
 
-def pick(history: History, benchmark: str, **params: str) -> Series | None:
-    """The measured series with these parameters, with the most threads and tokens if several are left."""
-    found = history.measured(benchmark, **params)
-    return (
-        max(found, key=lambda one: [int(one[name]) for name in ("threads", "tokens") if name in one.params])
-        if found
-        else None
-    )
-
-
 def fastest(history: History, benchmark: str, **params: str) -> Series | None:
-    """The same at its best: of the threads measured at the newest commit, those that took least, with most tokens.
+    """The series with these parameters at its best: most tokens, and threads that took least at the newest commit.
 
     More threads are slower where the work is small, so the most of them would not show what a model can do.
     """
@@ -172,6 +162,13 @@ def fastest(history: History, benchmark: str, **params: str) -> Series | None:
     return min(found, key=lambda one: (-int(one.params.get("tokens", 0)), one.measured[-1][1]))
 
 
+def failure(history: History, since: Commit | None, benchmark: str, **params: str) -> Series | None:
+    """The series with these parameters that failed last, at the commit of the newest number or after it."""
+    oldest = since.revision if since else -1
+    found = [one for one in history.find(benchmark, **params) if one.failed and one.failed.revision >= oldest]
+    return max(found, key=lambda one: one.failed.revision if one.failed else -1, default=None)
+
+
 def best_model(history: History) -> str:
     """The model whose figures stand on top."""
     for model in HEADLINE_MODELS:
@@ -181,6 +178,14 @@ def best_model(history: History) -> str:
 
 
 # ---- headline ----
+
+# What tells the series of a figure apart, and what a benchmark means.
+WORDS = {"threads": "{} threads", "tokens": "prompt of {}", "sampling": "{}", "page_cache": "file in page cache"}
+WORDS |= {"dtype": "{}", "size": "{}"}
+SAID = {
+    "memory.Memory.track_peak_total": "most the process grew by",
+    "memory.PeakMem.peakmem_load": "most that was resident",
+}
 
 
 def headline(history: History) -> list[Reading]:
@@ -202,10 +207,9 @@ def headline(history: History) -> list[Reading]:
 
 
 def details(series: Series) -> str:
-    """What belongs to a headline figure besides the model."""
-    words = {"threads": "{} threads", "tokens": "prompt of {}", "sampling": "{}", "page_cache": "file in page cache"}
-    said = [words[name].format(series[name]) for name in series.params if name in words]
-    return threads_said(", ".join(said)) or "most the process grew by"
+    """What belongs to a figure besides the model."""
+    said = [WORDS[name].format(series[name]) for name in series.params if name in WORDS]
+    return threads_said(", ".join([SAID[series.benchmark], *said] if series.benchmark in SAID else said))
 
 
 # ---- targets ----
@@ -238,7 +242,7 @@ class TargetRow:
 
     target: Target
     reading: Reading | None  # None: never measured here
-    failed: Commit | None  # the newest commit, where its benchmark failed
+    failure: Series | None  # what failed where the number is from, or after it
 
     @property
     def unit(self) -> str:
@@ -258,7 +262,7 @@ class TargetRow:
     @property
     def mark(self) -> Mark | None:
         """None where there is nothing to judge."""
-        if self.failed:
+        if self.failure:
             return Mark.FAIL
         return mark_of(self.target, self.reading.value) if self.reading else None
 
@@ -273,13 +277,12 @@ def targets(history: History) -> list[TargetRow]:
         if source is None:
             continue
         params = source.params | _model_or_size(source, model)
-        tried = [one for one in history.find(source.benchmark, **params) if one.failed]
-        series = pick(history, source.benchmark, **params)
+        series = fastest(history, source.benchmark, **params)
         if target.metric == "memory_ratio" and size is None:
             series = None
         shown = Shown(target.unit.replace("MB", "MiB"), target.better, _bound(source, size))
         reading = Reading(target.title, series, shown) if series else None
-        failed = (series.failed if series else tried[-1].failed if tried else None) or None
+        failed = failure(history, reading.commit if reading else None, source.benchmark, **params)
         rows.append(TargetRow(target, reading, failed))
     return rows
 
@@ -326,7 +329,7 @@ def memory(history: History) -> list[MemoryRow]:
     """Each model's parts."""
     rows = []
     for model in MODELS:
-        found = {part: pick(history, benchmark, model=model) for part, benchmark in PARTS.items()}
+        found = {part: fastest(history, benchmark, model=model) for part, benchmark in PARTS.items()}
         parts = {part: Reading(part, series, MEMORY) for part, series in found.items() if series}
         if parts:
             rows.append(MemoryRow(model, parts))
