@@ -236,6 +236,25 @@ def test_the_best_known_model_is_2b_and_else_tiny(tmp_path: Path) -> None:
     assert sections.best_model(history(tmp_path / "c", small | greedy(None))) == "tiny"
 
 
+def test_a_model_with_one_benchmark_does_not_take_the_page(tmp_path: Path, repo: Any) -> None:
+    """`make bench QUICK=1`, then `make bench ONLY=Decode`."""
+    load, decode = "load.Load.track_model", "generate.Decode.track_token"
+    one = {(decode, "2b", "2", "0"): 0.05, ("roofline.Decode.track_read", "2b", "greedy"): 1.2}
+    quick = greedy(1e-4, "tiny") | {(load, "tiny", "warm"): 0.002}
+    found = history(tmp_path / "results", quick | one)
+    assert sections.best_model(found) == "tiny"
+    assert [reading.title for reading in sections.headline(found)] == ["Decode", "Load"]
+    page, _ = published(tmp_path, repo)
+    assert "10,000 tok/s tiny, 2 threads, greedy" in page.text
+    assert "What the project promises of tiny" in page.text
+    assert "have no results yet" not in page.text
+    assert "No target has been measured yet" not in page.text
+    some = history(tmp_path / "some", quick | greedy(0.1))
+    assert sections.best_model(some) == "tiny"  # it has two figures, and 2b one
+    both = history(tmp_path / "both", quick | greedy(0.1) | {(load, "2b", "warm"): 0.02}, quick)
+    assert sections.best_model(both) == "2b"  # as many, though of an older commit
+
+
 # ---- targets ----
 
 
