@@ -175,8 +175,9 @@ def failure(history: History, since: Commit | None, benchmark: str, **params: st
 WORDS = {"threads": "{} threads", "tokens": "prompt of {}", "sampling": "{}", "page_cache": "file in page cache"}
 WORDS |= {"dtype": "{}", "size": "{}"}
 SAID = {
-    "memory.Memory.track_peak_total": "most the process grew by",
-    "memory.PeakMem.peakmem_load": "most that was resident",
+    "memory.Generating.track_peak_total": "most the process grew by, loading and generating",
+    "memory.Generating.track_process_peak": "most that was resident, imports included",
+    "load.Load.track_ready": "model and session",
 }
 
 
@@ -185,8 +186,8 @@ HEADLINE: tuple[tuple[str, str, Mapping[str, str], Shown], ...] = (
     ("Decode", "generate.Generate.track_token", {"sampling": "greedy"}, TOKENS),
     ("Prefill", "generate.PrefillLong.track_token", {}, TOKENS),
     ("Prefill", "generate.Prefill.track_token", {}, TOKENS),
-    ("Memory", "memory.Memory.track_peak_total", {}, MEMORY),
-    ("Load", "load.Load.track_model", {"page_cache": "warm"}, MILLISECONDS),
+    ("Memory", "memory.Generating.track_peak_total", {}, MEMORY),
+    ("Load", "load.Load.track_ready", {"page_cache": "warm"}, MILLISECONDS),
 )
 
 
@@ -211,10 +212,11 @@ def figures(history: History, model: str) -> list[Reading]:
     return list(found.values())
 
 
-def details(series: Series) -> str:
-    """What belongs to a figure besides the model."""
-    said = [WORDS[name].format(series[name]) for name in series.params if name in WORDS]
-    return threads_said(", ".join([SAID[series.benchmark], *said] if series.benchmark in SAID else said))
+def details(series: Series, title: str = "") -> str:
+    """What belongs to a figure besides the model, and is not in its title."""
+    said = [SAID.get(series.benchmark, "")]
+    said += [WORDS[name].format(series[name]) for name in series.params if name in WORDS]
+    return threads_said(", ".join(words for words in said if words and words not in title))
 
 
 # ---- targets ----
@@ -229,11 +231,12 @@ class Source:
     of: Callable[[float, float], float]
 
 
-# bitnet_core.targets.TARGETS by metric. "first token, after 8" has no benchmark that means the same.
+# bitnet_core.targets.TARGETS by metric, each measured as it is promised there. "first token, after 8" has no benchmark
+# that means the same.
 SOURCES = {
-    "load_s": Source("load.Load.track_model", {"page_cache": "warm"}, lambda s, _: s),
-    "memory_ratio": Source("memory.Memory.track_peak_total", {}, lambda n, size: n / size),
-    "peak_memory_mb": Source("memory.PeakMem.peakmem_load", {}, lambda n, _: n / MIB),
+    "load_s": Source("load.Load.track_ready", {"page_cache": "warm"}, lambda s, _: s),
+    "memory_ratio": Source("memory.Generating.track_peak_total", {}, lambda n, size: n / size),
+    "peak_memory_mb": Source("memory.Generating.track_process_peak", {}, lambda n, _: n / MIB),
     "quantize_mb_s": Source("quant.Quant.track_quantize_gib", {"dtype": "i2_s"}, lambda s, _: 1024 * inverse(s)),
     "dequantize_mb_s": Source("quant.Quant.track_dequantize_gib", {"dtype": "i2_s"}, lambda s, _: 1024 * inverse(s)),
     "tokens_per_second": Source("generate.Generate.track_token", {"sampling": "greedy"}, lambda s, _: inverse(s)),
