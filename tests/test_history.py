@@ -410,9 +410,15 @@ def test_bench_says_that_something_runs() -> None:
 
 
 def test_what_became_slower_on_another_machine_is_not_said(tmp_path: Path) -> None:
+    """asv names the machine in the path of a graph, and besides where there are several."""
     found = [
-        [f"a.B.{name}", "", params, None, 2.0, 1.0, [[1, 2, 1.0, 2.0]]]
-        for name, params in {"ours": {"machine": "m"}, "theirs": {"machine": "n"}, "only": {}}.items()
+        [f"a.B.{name}", f"graphs/branch-main/machine-{machine}/a.B.json", params, None, 2.0, 1.0, [[1, 2, 1.0, 2.0]]]
+        for name, machine, params in (
+            ("ours", "m", {"machine": "m"}),
+            ("theirs", "n", {"machine": "n"}),
+            ("only", "m", {}),
+            ("only_theirs", "n", {}),
+        )
     ]
     (tmp_path / "regressions.json").write_text(json.dumps({"regressions": found}))
     (tmp_path / "index.json").write_text(json.dumps({"revision_to_hash": {"1": "a" * 40, "2": "b" * 40}}))

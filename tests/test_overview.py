@@ -19,6 +19,7 @@ pytest.importorskip("plotly", reason="no plotly here; `scripts/bootstrap bench t
 pytest.importorskip("jinja2", reason="no jinja2 here; `scripts/bootstrap bench test` installs it")
 
 import small_site
+from asv.graph import Graph
 from asv.machine import Machine
 from asv.results import Results
 from asv.runner import BenchmarkResult
@@ -69,6 +70,7 @@ BENCHMARKS = {
         benchmark("footprint.Size.track_package", "bytes"),
     )
 }
+FACTS = {"machine": "m", "os": "Linux", "arch": "x", "cpu": "a <CPU>", "num_cpu": "2", "ram": "4GB"}
 Values = dict[tuple[str, ...], Any]
 
 
@@ -80,15 +82,16 @@ def measured(
     machine: str = "m",
     environment: str = "py",
     benchmarks: dict[str, Any] = BENCHMARKS,
+    **params: str,
 ) -> None:
     """Write a result file as asv does: what is not in values was skipped."""
-    facts = {"machine": machine, "os": "Linux", "arch": "x", "cpu": "a <CPU>", "num_cpu": "2", "ram": "4GB"}
+    facts = FACTS | {"machine": machine}
     (folder / machine).mkdir(parents=True, exist_ok=True)
     (folder / machine / "machine.json").write_text(
         json.dumps(facts | {"version": Machine.api_version}), encoding="utf-8"
     )
     date = HASHES.index(commit) * DAY if commit in HASHES else 0
-    results = Results(facts | {"python": "3"}, {}, commit, date, "3", environment, {})
+    results = Results(facts | {"python": "3"} | params, {}, commit, date, "3", environment, {})
     for name in sorted({key[0] for key in values}):
         one = benchmarks[name]
         combinations = list(itertools.product(*one["params"]))
@@ -487,7 +490,7 @@ def test_thousands_of_commits_are_drawn_and_few_are_listed(tmp_path: Path) -> No
     commits = tuple(Commit(f"{i:040x}", i, i * DAY) for i in range(5000))
     points = tuple(series.Point(commit, 0.1) for commit in commits)
     long = series.Series(one.benchmark, one.params, one.unit, "m", points)
-    many = History("m", "py", {}, commits, (long,))
+    many = History("m", "py", {}, commits, (long,), ())
     reading = sections.headline(many)[0]
     plot = plots.over_commits("id", [reading], many)
     assert len(plot.as_dict()["data"][0]["x"]) == 5000
@@ -535,8 +538,10 @@ def test_quantities(value: float, unit: str, text: str) -> None:
 # ---- what lies beside the results ----
 
 
-def regression(name: str, index: int | None, *jumps: Any, **params: str) -> list[Any]:
-    return [name, "graphs/x.json", params, index, 2.0, 1.0, list(jumps)]
+def regression(name: str, index: int | None, *jumps: Any, of: dict[str, Any] | None = None, **params: Any) -> list[Any]:
+    """As regressions.json has it: the path of the graph has all parameters of its results, which are those of `of`."""
+    path = Graph.get_file_path(FACTS | {"python": "3", "branch": "main"} | (of or {}) | params, name)
+    return [name, f"{path}.json", params, index, 2.0, 1.0, list(jumps)]
 
 
 def test_regressions_are_asv_s_the_newest_first(tmp_path: Path) -> None:
@@ -556,6 +561,35 @@ def test_regressions_are_asv_s_the_newest_first(tmp_path: Path) -> None:
     assert package.link == "#footprint.Size.track_package?machine=m&commits=aaaaaaaa-cccccccc"
     assert (decode.change, decode.first, decode.last.short) == ("+100.0 %", None, "bbbbbbbb")
     assert decode.link == f"#{name}?p-model='2b'&p-threads=1&p-depth=512&commits=bbbbbbbb"
+
+
+def test_regressions_are_those_of_the_machine_and_the_environment(tmp_path: Path) -> None:
+    """asv names a parameter where it tells graphs apart, and else in their paths alone."""
+    size = "footprint.Size.track_package"
+    folder = tmp_path / "results"
+    measured(folder, HASHES[0], greedy(0.1), environment="py3.11", python="3.11")
+    measured(folder, HASHES[1], greedy(0.1), environment="py3.12", python="3.12", needs="7")
+    measured(folder, HASHES[0], greedy(0.1), machine="other:one", environment="py3.11", python="3.11")
+    views = {(one.machine, one.environment): one for one in loaded(folder)}
+
+    def found(*data: list[Any]) -> dict[tuple[str, str], list[float]]:
+        write_json(tmp_path / "regressions.json", {"regressions": data})
+        rises = {key: records.regressions(tmp_path, one, BENCHMARKS, REVISIONS) for key, one in views.items()}
+        return {key: [float(rise.after.split()[0]) for rise in found] for key, found in rises.items() if found}
+
+    jumps = [[None, 10, 1.0, value] for value in (2.0, 3.0, 4.0)]
+    old, new, other = ("m", "py3.11"), ("m", "py3.12"), ("other:one", "py3.11")
+    assert found(
+        regression(size, None, jumps[0], machine="m", python="3.11", needs=None),
+        regression(size, None, jumps[1], machine="m", python="3.12", needs="7"),
+        regression(size, None, jumps[2], machine="other:one", python="3.11", needs=None),
+    ) == {old: [2.0], new: [3.0], other: [4.0]}
+    for key, of in {
+        old: {"machine": "m", "python": "3.11", "needs": None},
+        new: {"machine": "m", "python": "3.12", "needs": "7"},
+        other: {"machine": "other:one", "python": "3.11"},
+    }.items():
+        assert found(regression(size, None, jumps[0], of=of)) == {key: [2.0]}
 
 
 def test_commits_are_linked_where_asv_knows_where_to() -> None:

@@ -10,7 +10,7 @@ from asv.console import log
 
 from tracking.dashboard.sections import percent, quantity
 from tracking.dashboard.series import Commit, graph_link
-from tracking.jumps import on_machine
+from tracking.jumps import jumps
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -122,7 +122,7 @@ class Regression:
 def regressions(
     html_dir: Path, history: History, benchmarks: Mapping[str, Any], revisions: Mapping[str, int]
 ) -> list[Regression]:
-    """What asv itself found on this machine, the newest first."""
+    """What asv itself found on this machine in this environment, the newest first."""
     path = html_dir / "regressions.json"
     data = read_json(path) if path.is_file() else None
     hashes = {revision: commit for commit, revision in revisions.items()}
@@ -132,9 +132,9 @@ def regressions(
         return Commit(hashes[revision], revision, dates.get(hashes[revision], 0))
 
     found = []
-    for jump in on_machine(data or {}, history.machine):
+    for jump in jumps(data or {}):
         benchmark = benchmarks.get(jump.name.partition("(")[0])
-        if benchmark is None:
+        if benchmark is None or not any(map(jump.has_only, history.params)):
             continue
         pairs = [(key, str(value)) for key, value in jump.params.items()] + _combination(benchmark, jump.index)
         first = None if jump.before is None else commit(jump.before)

@@ -105,6 +105,7 @@ class History:
     facts: Mapping[str, str]  # what asv knows of the machine: cpu, ram, ...
     commits: tuple[Commit, ...]  # oldest first
     series: tuple[Series, ...]
+    params: tuple[Mapping[str, Any], ...]  # of asv's results, each once: machine, python, requirements, variables
     _by_name: dict[str, list[Series]] = field(init=False, repr=False, default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -226,4 +227,6 @@ def _history(
         )
         for name, values in sorted(points, key=lambda key: order[key])
     ]
-    return History(facts["machine"], environment, facts, tuple(commits), tuple(series))
+    params = [one.params | {f"env-{name}": value for name, value in one.env_vars.items()} for one in found]
+    distinct = tuple(one for i, one in enumerate(params) if one not in params[:i])
+    return History(facts["machine"], environment, facts, tuple(commits), tuple(series), distinct)
