@@ -696,7 +696,11 @@ def repo(tmp_path_factory: pytest.TempPathFactory) -> Any:
     identity = ["-c", "user.name=n", "-c", "user.email=e@x.invalid"]
     subprocess.run(["git", "init", "-q", "."], cwd=path, check=True)
     subprocess.run(["git", *identity, "commit", "-q", "--allow-empty", "-m", "add <b>it</b>"], cwd=path, check=True)
-    return SimpleNamespace(_path=str(path), get_tags=dict, get_branch_commits=lambda _: HASHES)
+
+    def places(wanted: set[str]) -> dict[str, int]:
+        return {commit: REVISIONS[commit] for commit in wanted}
+
+    return SimpleNamespace(_path=str(path), get_tags=dict, get_branch_commits=lambda _: HASHES, get_revisions=places)
 
 
 def published(tmp_path: Path, repo: Any, show: str = "#") -> tuple[Page, str]:
@@ -842,3 +846,23 @@ def test_results_that_are_all_beside_the_branch_are_said(tmp_path: Path) -> None
     page, _ = of_site(site)
     assert "Nothing on HEAD is measured" in page.text
     assert "12 measured commits lie elsewhere. This measures the checked-out commit: make bench" in page.text
+
+
+def test_other_engines_are_shown_of_a_commit_that_asv_did_not_measure(tmp_path: Path) -> None:
+    """The newest of those that it draws."""
+    site = small_site.make_site(tmp_path)
+    small_site.git(site.root, "commit", "-q", "--allow-empty", "-m", "compared", date="2026-04-02T12:00:00+0000")
+    newest = small_site.git(site.root, "rev-parse", "HEAD")
+    for commit, speed in ((site.commits[0], 20.0), (newest, 40.0), (side_commit(site), 60.0)):
+        engines = {name: {"median_ts": {"decode": speed}, "samples_ts": {"decode": [speed]}} for name in ("a", "b")}
+        write_json(
+            site.results / "made-up" / "peers" / f"{commit}.json", PEERS | {"commit": commit, "engines": engines}
+        )
+    (results,) = (site.results / "made-up").glob(f"{site.commits[-1][:8]}-*.json")
+    results.unlink()
+    page, _ = of_site(site)
+    assert f"medians; at {newest[:8]} , with changes" in page.text
+    assert "a decode 40.0 tok/s" in page.text
+    assert "12 commits measured" in page.text  # the others are none
+    told = json.loads((site.html / "overview" / "machine-0.json").read_text(encoding="utf-8"))["commits"]
+    assert told[newest[:8]]["subject"] == "compared"

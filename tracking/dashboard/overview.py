@@ -84,9 +84,10 @@ def write(  # noqa: PLR0917  # all that asv knows while it publishes
     folder = html_dir / "overview"
     folder.mkdir(exist_ok=True)
     places = Places(html_dir, results_dir)
-    shown = on_branches(conf, repo, revisions)
+    drawn = on_branches(conf, repo)
+    shown = {commit: revision for commit, revision in revisions.items() if commit in drawn}
     histories = series.load(results_dir, benchmarks, shown)
-    views = [view(i, history, places, benchmarks, shown) for i, history in enumerate(histories)]
+    views = [view(i, history, places, benchmarks, drawn) for i, history in enumerate(histories)]
     elsewhere = () if views else series.load(results_dir, benchmarks, revisions)
     subject_of = subjects(repo)
     data = [json.dumps(browser_data(one, conf, subject_of), allow_nan=False) for one in views]
@@ -99,10 +100,14 @@ def write(  # noqa: PLR0917  # all that asv knows while it publishes
     write_whole(folder / "overview.html", page(views, elsewhere, conf, subject_of, stamp))
 
 
-def on_branches(conf: Any, repo: Any, revisions: Mapping[str, int]) -> dict[str, int]:
-    """The commits that asv draws: those of the branches in asv.conf.json, and tags; a review measures others too."""
+def on_branches(conf: Any, repo: Any) -> dict[str, int]:
+    """The commits that asv draws, and their places in its order: those of the branches in asv.conf.json, and tags.
+
+    A review measures others too, and `make peers` some of which asv has no results.
+    """
     found = set(repo.get_tags().values()).union(*(repo.get_branch_commits(branch) for branch in conf.branches))
-    return {commit: revision for commit, revision in revisions.items() if commit in found}
+    places: dict[str, int] = repo.get_revisions(found)
+    return places
 
 
 def view(i: int, history: History, places: Places, benchmarks: Mapping[str, Any], revisions: Mapping[str, int]) -> View:
@@ -152,7 +157,7 @@ def browser_data(one: View, conf: Any, subject_of: Mapping[str, str]) -> dict[st
             "link": records.commit_link(conf.show_commit_url, commit),
             "facts": one.provenance.get(commit.short, []),
         }
-        for commit in one.history.commits
+        for commit in (*one.history.commits, *([one.peers.commit] if one.peers else []))
     }
     return {"palette": plots.PALETTE, "plots": {plot.id: plot.as_dict() for plot in one.plots}, "commits": commits}
 
