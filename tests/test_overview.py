@@ -385,7 +385,7 @@ def test_percent_of_the_limit(tmp_path: Path) -> None:
     values = {(name, "f32", "scalar"): 2.0, (name, "f32", "avx2"): 1.25, (name, "i2_s", "avx2"): 0.8}
     ((limit, bars),) = goals.roofline(history(tmp_path, values))
     assert limit.title == "Quantize"
-    assert [(bar.label, bar.isa, bar.reading.value) for bar in bars] == [
+    assert [(bar.label, bar.isa, bar.reading and bar.reading.value) for bar in bars] == [
         ("f32", "scalar", 50.0),
         ("f32", "avx2", 80.0),
         ("i2_s", "avx2", 125.0),
@@ -394,7 +394,57 @@ def test_percent_of_the_limit(tmp_path: Path) -> None:
     assert {trace["name"]: trace["x"] for trace in figure["data"]} == {"scalar": [50.0], "avx2": [80.0, 125.0]}
     assert [shape["x0"] for shape in figure["layout"]["shapes"]] == [100, 80]
     assert "<b>50.0 % of the limit</b><br>commit aaaaaaaa" in figure["data"][1]["hovertext"][0]
-    assert figure["data"][1]["customdata"] == [bars[0].reading.series.link(bars[0].reading.commit)]
+    place = "#roofline.Quantize.track_read?machine=m&p-form='f32'&p-isa='scalar'&commits=aaaaaaaa"
+    assert figure["data"][1]["customdata"] == [place]
+
+
+def test_what_failed_is_told_beside_its_number(tmp_path: Path, repo: Any) -> None:
+    batch, load = ("roofline.Batch.track_alone", "2b", "16"), ("load.Load.track_ready", "2b", "warm")
+    depth = {at: ("generate.Depth.track_token", "2b", "2", "f16", at) for at in ("0", "3968")}
+    f32, i2_s = (("roofline.Quantize.track_read", form, "avx2") for form in ("f32", "i2_s"))
+    found = history(
+        tmp_path / "results",
+        greedy(0.05) | {batch: 0.4, f32: 1.25, depth["0"]: 0.02, depth["3968"]: None},
+        greedy(0.05) | {batch: None, f32: None, i2_s: None, load: None, depth["0"]: 0.02, depth["3968"]: math.nan},
+    )
+    told = [(row.goal.row, row.text, row.mark.name, row.failure and row.failure.failed) for row in goals.goals(found)]
+    a, b = found.commits
+    assert told == [
+        ("16 sequences at once", "2.50", "FAIL", b),
+        ("decode at depth 3968 by depth 0", "", "FAIL", a),
+    ]
+    assert {title: one.failed for title, one in sections.failures(found).items()} == {"Load": b}
+    ((_, bars),) = goals.roofline(found)
+    assert [(bar.name, bar.reading and bar.reading.value, bar.failed) for bar in bars] == [
+        ("f32 avx2", 80.0, b),
+        ("i2_s avx2", None, b),
+    ]
+    page, _ = published(tmp_path, repo)
+    for words in (
+        "Load 2b ✗ failed at bbbbbbbb model and session, file in page cache",
+        "≥ 2.5 x 2.50 x aaaaaaaa ✗ failed at bbbbbbbb",
+        "≤ 1.5 x not measured ✗ failed at aaaaaaaa 2 threads",
+        "✗ failed: f32 avx2 at bbbbbbbb · i2_s avx2 at bbbbbbbb",
+        "f32 avx2 80.0 % aaaaaaaa, failed at bbbbbbbb",
+        "i2_s avx2 none failed at bbbbbbbb",
+    ):
+        assert words in page.text
+    (trace,) = plots.roofline("id", goals.LIMITS[3], bars).as_dict()["data"]
+    assert (trace["text"], trace["hovertext"][0].rpartition("<br>")[2]) == (["✗ 80 %"], "failed at bbbbbbbb")
+
+
+def test_nothing_failed_where_a_number_is_newer(tmp_path: Path, repo: Any) -> None:
+    batch, f32 = ("roofline.Batch.track_alone", "2b", "16"), ("roofline.Quantize.track_read", "f32", "avx2")
+    history(tmp_path / "results", greedy(None) | {batch: None, f32: None}, greedy(0.05) | {batch: 0.4, f32: 1.25})
+    page, _ = published(tmp_path, repo)
+    assert "2.50 x ✓ reached" in page.text
+    assert "failed" not in page.text
+
+
+def test_a_limit_of_which_all_failed_is_told(tmp_path: Path, repo: Any) -> None:
+    history(tmp_path / "results", greedy(0.05) | {("roofline.Quantize.track_read", "f32", "avx2"): None})
+    page, _ = published(tmp_path, repo)
+    assert "✗ failed: f32 avx2 at aaaaaaaa" in page.text
 
 
 def test_goals_are_those_of_the_document() -> None:
@@ -415,7 +465,10 @@ def test_other_goals_are_derived_and_judged(tmp_path: Path) -> None:
         {("roofline.Batch.track_alone", "2b", "16"): 0.5, (name, "2b", "2", "f16", "0"): 0.02},
         {(name, "2b", "2", "f16", "0"): 0.02, (name, "2b", "2", "f16", "3968"): 0.028} | greedy(5e-5, "tiny", "1"),
     )
-    shown = [(row.goal.row, row.text, row.aimed_at, row.mark.name, row.commit.short[0]) for row in goals.goals(found)]
+    shown = [
+        (row.goal.row, row.text, row.aimed_at, row.mark.name, row.measured and row.measured[0].short[0])
+        for row in goals.goals(found)
+    ]
     assert shown == [
         ("16 sequences at once", "2.00", "≥ 2.5 x", "MISSED", "a"),
         ("decode at depth 3968 by depth 0", "1.40", "≤ 1.5 x", "REACHED", "b"),

@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from bitnet_core.targets import Better, number
-from tracking.dashboard.sections import Mark, Reading, Shown, fastest, inverse
+from tracking.dashboard.sections import Mark, Reading, Shown, failure, fastest, inverse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from tracking.dashboard.series import Commit, History
+    from tracking.dashboard.series import Commit, History, Series
 
 MB = 1e6  # of bytes that are read, as docs/performance.md counts them
 
@@ -81,7 +81,13 @@ class Bar:
 
     label: str
     isa: str  # "" where the machine's best is used
-    reading: Reading
+    reading: Reading | None  # None: it was tried, and never gave a number
+    failed: Commit | None  # the newest commit where it was tried, if it failed there
+
+    @property
+    def name(self) -> str:
+        """With the level."""
+        return f"{self.label} {self.isa}".rstrip()
 
 
 def of_limit(times: float) -> float:
@@ -90,14 +96,16 @@ def of_limit(times: float) -> float:
 
 
 def roofline(history: History) -> list[tuple[Limit, list[Bar]]]:
-    """What was measured of each kind, in asv's order."""
+    """What was measured or failed of each kind, in asv's order."""
     shown = Shown("% of the limit", Better.HIGHER, of_limit)
     found = []
     for limit in LIMITS:
         bars = []
-        for one in history.measured(limit.benchmark, *limit.names):
-            label = ", ".join(_readable(name, one[name]) for name in limit.names)
-            bars.append(Bar(label, one["isa"] if "isa" in one.params else "", Reading(limit.title, one, shown)))
+        for one in history.find(limit.benchmark):
+            if (one.latest or one.failed) and all(name in one.params for name in limit.names):
+                label = ", ".join(_readable(name, one[name]) for name in limit.names)
+                reading = Reading(limit.title, one, shown) if one.latest else None
+                bars.append(Bar(label, one["isa"] if "isa" in one.params else "", reading, one.failed))
         if bars:
             found.append((limit, bars))
     return found
@@ -230,14 +238,13 @@ class GoalRow:
     """A goal and what was measured."""
 
     goal: Goal
-    value: float
-    commit: Commit
-    link: str
+    measured: tuple[Commit, float, str] | None  # the newest commit, the figure, and where asv draws it
+    failure: Series | None  # what failed there, or after it
 
     @property
     def text(self) -> str:
         """Without the unit."""
-        return number(self.value)
+        return number(self.measured[1]) if self.measured else ""
 
     @property
     def aimed_at(self) -> str:
@@ -247,19 +254,24 @@ class GoalRow:
     @property
     def mark(self) -> Mark:
         """Whether it is reached."""
-        return self.goal.mark(self.value)
+        return self.goal.mark(self.measured[1]) if self.measured and not self.failure else Mark.FAIL
 
 
 def goals(history: History) -> list[GoalRow]:
-    """Those that were measured, at the newest commit that has all that a figure needs."""
+    """Those that were measured or failed, at the newest commit that has all that a figure needs."""
     rows = []
     for goal in GOALS:
         sources = [goal.source] + ([goal.by] if goal.by else [])
         series = [one for source in sources if (one := fastest(history, source.benchmark, **source.params))]
         values = [dict(one.measured) for one in series]
         common = set(values[0]).intersection(*values[1:]) if len(values) == len(sources) else set()
-        if common:
-            commit = max(common, key=lambda one: one.revision)
+        commit = max(common, key=lambda one: one.revision, default=None)
+        tried = (failure(history, commit, source.benchmark, **source.params) for source in sources)
+        failed = next(filter(None, tried), None)
+        measured = None
+        if commit:
             value = values[0][commit] / values[1][commit] if goal.by else values[0][commit]
-            rows.append(GoalRow(goal, goal.of(value), commit, series[0].link(commit)))
+            measured = commit, goal.of(value), series[0].link(commit)
+        if measured or failed:
+            rows.append(GoalRow(goal, measured, failed))
     return rows

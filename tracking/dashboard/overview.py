@@ -47,9 +47,10 @@ class View:
     history: History
     model: str
     headline: Sequence[sections.Reading]
+    failures: Mapping[str, series.Series]
     targets: Sequence[sections.TargetRow]
     trends: Sequence[Plot]
-    roofline: Sequence[tuple[goals.Limit, Plot]]
+    roofline: Sequence[tuple[goals.Limit, Plot, Sequence[goals.Bar]]]
     goals: Sequence[goals.GoalRow]
     peers: records.Peers | None
     peers_plot: Plot | None
@@ -62,7 +63,7 @@ class View:
     @property
     def plots(self) -> Iterator[Plot]:
         """All of them."""
-        yield from (*self.trends, *(plot for _, plot in self.roofline), *self.memory, *self.speed)
+        yield from (*self.trends, *(plot for _, plot, _ in self.roofline), *self.memory, *self.speed)
         if self.peers_plot:
             yield self.peers_plot
 
@@ -119,6 +120,7 @@ def view(i: int, history: History, places: Places, benchmarks: Mapping[str, Any]
         history=history,
         model=sections.best_model(history),
         headline=headline,
+        failures=sections.failures(history),
         targets=sections.targets(history),
         trends=[
             plots.over_commits(f"trend-{one.title}", [one], history)
@@ -126,7 +128,7 @@ def view(i: int, history: History, places: Places, benchmarks: Mapping[str, Any]
             if one.title in ("Decode", "Prefill") and len(one.points) > 1
         ],
         roofline=[
-            (limit, plots.roofline(f"roofline-{limit.benchmark}", limit, bars))
+            (limit, plots.roofline(f"roofline-{limit.benchmark}", limit, bars), [bar for bar in bars if bar.failed])
             for limit, bars in goals.roofline(history)
         ],
         goals=goals.goals(history),

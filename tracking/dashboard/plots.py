@@ -168,35 +168,48 @@ def sparkline(reading: Reading) -> Spark | None:
 
 
 def roofline(id_: str, limit: Limit, bars: Sequence[Bar]) -> Plot:
-    """A bar a row, one colour a level, lines at the limit and the goal."""
-    levels = list(dict.fromkeys(bar.isa for bar in bars))
+    """A bar a row, one colour a level, lines at the limit and the goal; what never gave a number is in the table."""
+    known = [(bar, bar.reading) for bar in bars if bar.reading]
+    levels = list(dict.fromkeys(bar.isa for bar, _ in known))
     drawn = figure("% of the limit", "", barmode="group", bargap=0.25, showlegend=levels != [""])
     drawn.update_layout(legend_traceorder="reversed")
     for level in reversed(levels):  # plotly begins at the bottom
-        of_level = [bar for bar in bars if bar.isa == level]
+        of_level = [(bar, reading) for bar, reading in known if bar.isa == level]
         drawn.add_bar(
             orientation="h",
-            y=[_broken(bar.label) for bar in of_level],
-            x=[bar.reading.value for bar in of_level],
+            y=[_broken(bar.label) for bar, _ in of_level],
+            x=[reading.value for _, reading in of_level],
             name=level,
             marker={"color": LEVELS.get(level, OLIVE)},
-            text=[f"{bar.reading.value:.0f} %" for bar in of_level],
+            text=[f"{'✗ ' if bar.failed else ''}{reading.value:.0f} %" for bar, reading in of_level],
             textposition="auto",
-            hovertext=[hover(bar.reading, " ".join(filter(None, (bar.label, bar.isa)))) for bar in of_level],
+            hovertext=[hover(reading, bar.name) + _failed(bar, "<br>") for bar, reading in of_level],
             hoverinfo="text",
-            customdata=[bar.reading.series.link(bar.reading.commit) for bar in of_level],
+            customdata=[reading.series.link(reading.commit) for _, reading in of_level],
         )
-    labels = list(dict.fromkeys(_broken(bar.label) for bar in bars))
-    most = max(100.0, *(bar.reading.value for bar in bars))
+    labels = list(dict.fromkeys(_broken(bar.label) for bar, _ in known))
+    most = max([100.0, *(reading.value for _, reading in known)])
     drawn.update_xaxes(range=[0, most * 1.08], ticksuffix=" %")
     drawn.update_yaxes(categoryorder="array", categoryarray=labels[::-1])
     drawn.add_vline(x=100, line={"color": GREY, "width": 1})
     drawn.add_vline(x=100 * limit.goal, line={"color": ORANGE, "width": 2, "dash": "dot"})
-    rows = [[(bar.label, ""), (bar.isa or "best", ""), *cells(bar.reading)] for bar in bars]
-    label = f"{limit.title}: percent of the {limit.limit} for {len(bars)} cases; the goal is {100 * limit.goal:g} %"
+    rows = [[(bar.label, ""), (bar.isa or "best", ""), *_cells_of(bar)] for bar in bars]
+    label = f"{limit.title}: percent of the {limit.limit} for {len(known)} cases; the goal is {100 * limit.goal:g} %"
     lines = 2 if len(levels) == 1 and any("<br>" in one for one in labels) else 1
-    height = 80 + BAR_PIXELS[lines] * len(bars) + (30 if levels != [""] else 0)
+    height = 80 + BAR_PIXELS[lines] * len(known) + (30 if levels != [""] else 0)
     return Plot(id_, limit.title, label, drawn, ("case", "level", "of the limit", "commit"), rows, height)
+
+
+def _failed(bar: Bar, before: str = "") -> str:
+    return f"{before}failed at {bar.failed.short}" if bar.failed else ""
+
+
+def _cells_of(bar: Bar) -> tuple[tuple[str, str], tuple[str, str]]:
+    """The same as of any reading, and whether it failed since."""
+    if bar.reading is None:
+        return ("none", ""), (_failed(bar), "")
+    value, (commit, _) = cells(bar.reading)
+    return value, (commit + _failed(bar, ", "), "")
 
 
 def _broken(label: str) -> str:

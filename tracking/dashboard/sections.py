@@ -212,6 +212,18 @@ def figures(history: History, model: str) -> list[Reading]:
     return list(found.values())
 
 
+def failures(history: History) -> dict[str, Series]:
+    """What of that failed where its number is from, or after it, by title; of some there is no number."""
+    model = best_model(history)
+    since = {reading.title: reading.commit for reading in figures(history, model)}
+    found: dict[str, Series] = {}
+    for title, benchmark, params, _ in HEADLINE:
+        series = failure(history, since.get(title), benchmark, model=model, **params)
+        if series is not None and title not in found:
+            found[title] = series
+    return found
+
+
 def details(series: Series, title: str = "") -> str:
     """What belongs to a figure besides the model, and is not in its title."""
     said = [SAID.get(series.benchmark, "")]
