@@ -25,6 +25,7 @@ from asv.results import Results
 from asv.runner import BenchmarkResult
 
 from bitnet_core.targets import TARGETS
+from tracking import commits
 from tracking.dashboard import goals, overview, plots, records, sections, series
 from tracking.dashboard.series import Commit, History
 
@@ -855,6 +856,37 @@ def test_the_browser_s_files(tmp_path: Path, repo: Any) -> None:
 
 def test_subjects_come_from_the_repository(repo: Any) -> None:
     assert list(overview.subjects(repo).values()) == ["add <b>it</b>"]
+
+
+def test_a_subject_in_any_bytes_is_that_of_its_commit(tmp_path: Path) -> None:
+    """A message may be written in another encoding or in none, and hold what other lines end with."""
+    small_site.git(tmp_path, "init", "-q", "-b", "main")
+    tree = small_site.git(tmp_path, "mktree")
+    who = b"n <e@x.invalid> 1700000000 +0000"
+
+    def commit(subject: bytes, header: bytes = b"") -> str:
+        data = b"tree %s\nauthor %s\ncommitter %s\n%s\n%s\n" % (tree.encode(), who, who, header, subject)
+        command = ["git", "hash-object", "-t", "commit", "-w", "--stdin"]
+        made = (
+            subprocess.run(command, cwd=tmp_path, input=data, capture_output=True, check=True).stdout.decode().strip()
+        )
+        small_site.git(tmp_path, "branch", f"at-{made}", made)
+        return made
+
+    first = commit(b"a first one")
+    ends = "\v\f\x1c\x1d\x1e\x85\u2028\u2029\r"
+    wanted = {
+        first: "a first one",
+        commit(b"caf\xe9"): "caf\ufffd",
+        commit(b"caf\xe9", b"encoding ISO-8859-1\n"): "café",
+        commit("naïve".encode()): "naïve",
+        **{commit(f"{n}{end}{first} not this".encode()): f"{n}{end}{first} not this" for n, end in enumerate(ends)},
+    }
+    small_site.git(tmp_path, "config", "i18n.logOutputEncoding", "ISO-8859-1")
+    assert overview.subjects(SimpleNamespace(_path=str(tmp_path))) == wanted
+    for made, subject in wanted.items():
+        assert commits.find(tmp_path, made).subject == subject
+    assert {one.hash: one.subject for one in commits.several(tmp_path, list(wanted))} == wanted
 
 
 # ---- branches ----

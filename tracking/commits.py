@@ -40,18 +40,21 @@ class Commit:
 
 
 def git(root: Path, *args: str, env: dict[str, str] | None = None, given: str | None = None) -> str:
-    """What git says, of what it is given on its standard input; its own words are the error."""
+    """What git says, of what it is given on its standard input; its own words are the error.
+
+    Messages come in UTF-8 whatever they were written in, what is none is replaced, and lines end where git ends them.
+    """
     full = None if env is None else os.environ | env
+    command = ["git", "-c", "i18n.logOutputEncoding=UTF-8", *args]
+    text = None if given is None else os.fsencode(given)
     try:
-        done = subprocess.run(
-            ["git", *args], cwd=root, env=full, input=given, capture_output=True, text=True, check=False
-        )
+        done = subprocess.run(command, cwd=root, env=full, input=text, capture_output=True, check=False)
     except FileNotFoundError:
         raise TrackingError("no git found") from None
     if done.returncode:
-        said = done.stderr.strip() or f"git {args[0]} ended with status {done.returncode}"
+        said = done.stderr.decode("utf-8", "replace").strip() or f"git {args[0]} ended with status {done.returncode}"
         raise TrackingError(said.splitlines()[0], said)
-    return done.stdout.rstrip("\n")
+    return done.stdout.decode("utf-8", "replace").rstrip("\n")
 
 
 def check_root(root: Path) -> None:

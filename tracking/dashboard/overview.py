@@ -200,5 +200,5 @@ def date(commit: Commit) -> str:
 
 def subjects(repo: Any) -> dict[str, str]:
     """The first line of each commit's message, by its hash; those that no branch or tag leads to are left out."""
-    lines = git(Path(repo._path), "log", "--all", "--format=%H %s").splitlines()  # noqa: SLF001  # asv has no way
+    lines = git(Path(repo._path), "log", "--all", "--format=%H %s").split("\n")  # noqa: SLF001  # asv has no way
     return dict(line.split(" ", 1) for line in lines if " " in line)
