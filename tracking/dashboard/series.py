@@ -87,11 +87,10 @@ class Series:
         tried = [point for point in self.points if point.value is None or math.isfinite(point.value)]
         return tried[-1].commit if tried and tried[-1].value is None else None
 
-    def link(self, *commits: Commit, x_axis: str = "") -> str:
+    def link(self, *commits: Commit) -> str:
         """The graph of this series, as asv writes its addresses; commits are marked in it."""
         pairs = [("machine", self.machine)]
-        pairs += [(f"p-{name}", value) for name, value in self.params.items() if name != x_axis]
-        pairs += [("x-axis", x_axis)] if x_axis else []
+        pairs += [(f"p-{name}", value) for name, value in self.params.items()]
         pairs += [("commits", "-".join(commit.short for commit in commits))] if commits else []
         return graph_link(self.benchmark, pairs)
 
@@ -118,12 +117,11 @@ class History:
         return self.commits[-1]
 
     def find(self, benchmark: str, **params: str) -> list[Series]:
-        """The series of a benchmark whose parameters are these, in asv's order; a parameter's name may end with _."""
-        wanted = {name.rstrip("_"): value for name, value in params.items()}
+        """The series of a benchmark whose parameters are these, in asv's order."""
         return [
             one
             for one in self._by_name.get(benchmark, [])
-            if all(name in one.params and one[name] == value for name, value in wanted.items())
+            if all(name in one.params and one[name] == value for name, value in params.items())
         ]
 
     def measured(self, benchmark: str, *names: str, **params: str) -> list[Series]:
