@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import itertools
 import json
 import math
@@ -10,7 +11,7 @@ import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -28,6 +29,9 @@ from bitnet_core.targets import TARGETS
 from tracking import commits
 from tracking.dashboard import goals, overview, plots, records, sections, series
 from tracking.dashboard.series import Commit, History
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 ROOT = Path(__file__).resolve().parent.parent
 MIB = 2**20
@@ -314,16 +318,48 @@ def test_every_target_but_one_has_a_benchmark() -> None:
     assert sections.SOURCES.keys() <= {target.metric for target in TARGETS}
 
 
-def test_the_tables_name_benchmarks_that_exist() -> None:
-    """A renamed benchmark would leave a hole in the page, and nobody would notice."""
-    names = {source.benchmark for source in sections.SOURCES.values()} | set(sections.PARTS.values())
-    names |= {limit.benchmark for limit in goals.LIMITS} | {goal.source.benchmark for goal in goals.GOALS}
-    for name in names:
+def wanted() -> Iterator[tuple[str, dict[str, str], tuple[str, ...]]]:
+    """What the page's tables ask asv's results for: a benchmark, values of its parameters, names of others."""
+    for _, name, params, _ in sections.HEADLINE:
+        yield from ((name, {"model": model, **params}, ()) for model in sections.HEADLINE_MODELS)
+    for source in sections.SOURCES.values():
+        for model in sections.HEADLINE_MODELS:
+            yield source.benchmark, source.params | sections.model_or_size(source, model), ()
+    for name in sections.PARTS.values():
+        yield name, {"model": "2b"}, ()
+    for axis, lines in (
+        ("depth", sections.BY_DEPTH),
+        ("threads", sections.DECODE_BY_THREADS),
+        ("threads", sections.PREFILL_BY_THREADS),
+    ):
+        yield from ((one.benchmark, {"model": "2b", **one.params}, (axis, *one.names)) for one in lines)
+    for limit in goals.LIMITS:
+        yield limit.benchmark, {}, limit.names
+    for goal in goals.GOALS:
+        yield from ((one.benchmark, dict(one.params), ()) for one in (goal.source, goal.by) if one)
+
+
+def test_the_tables_ask_for_what_is_measured() -> None:
+    """A renamed benchmark, parameter or value would leave a hole in the page, and nobody would notice."""
+    for name, params, others in wanted():
         file, cls, method = name.split(".")
-        text = (ROOT / "benchmarks" / f"{file}.py").read_text(encoding="utf-8")
-        body = re.search(rf"^class {cls}\b.*?(?=^class |\Z)", text, re.MULTILINE | re.DOTALL)
-        assert body, name
-        assert f"def {method}(" in body[0], name
+        found = getattr(importlib.import_module(f"benchmarks.{file}"), cls)
+        assert callable(getattr(found, method, None)), name
+        assert {*params, *others} <= set(found.param_names), (name, params, others)
+        measured = [
+            dict(zip(found.param_names, values, strict=True))
+            for values in itertools.product(*found.params)
+            if values not in getattr(found, "skip_params", [])
+        ]
+        fitting = [one for one in measured if all(str(one[key]) == value for key, value in params.items())]
+        assert fitting, (name, params)
+
+
+def test_what_tells_figures_apart_is_a_parameter_or_a_benchmark() -> None:
+    asked = list(wanted())
+    names = {key for _, params, others in asked for key in (*params, *others)} | {"threads", "tokens"}
+    assert sections.WORDS.keys() <= names
+    assert sections.SAID.keys() <= {name for name, _, _ in asked}
 
 
 def test_a_failed_benchmark_fails_its_target(tmp_path: Path) -> None:
@@ -657,7 +693,7 @@ PEERS = {
     "date": 0,
     "dirty": True,
     "preset": "2b",
-    "cpu_info": "a processor",
+    "cpu_info": "a <processor>",
     "n_threads": 2,
     "n_rounds": 3,
     "engines": {
@@ -743,25 +779,32 @@ class Page(HTMLParser):
         return re.sub(r"\s+", " ", " ".join(filter(None, self.words)))
 
 
+SUBJECT = 'add "<b>it</b>"'
+
+
 @pytest.fixture(scope="module")
 def repo(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """A repository of one commit, whose subject could be a tag."""
+    """A repository of one commit, whose subject could be a tag; the made-up commits are older."""
     path = tmp_path_factory.mktemp("repo")
-    identity = ["-c", "user.name=n", "-c", "user.email=e@x.invalid"]
-    subprocess.run(["git", "init", "-q", "."], cwd=path, check=True)
-    subprocess.run(["git", *identity, "commit", "-q", "--allow-empty", "-m", "add <b>it</b>"], cwd=path, check=True)
-
-    def places(wanted: set[str]) -> dict[str, int]:
-        return {commit: REVISIONS[commit] for commit in wanted}
-
-    return SimpleNamespace(_path=str(path), get_tags=dict, get_branch_commits=lambda _: HASHES, get_revisions=places)
+    small_site.git(path, "init", "-q", "-b", "main")
+    small_site.git(path, "commit", "-q", "--allow-empty", "-m", SUBJECT)
+    commit = small_site.git(path, "rev-parse", "HEAD")
+    revisions = REVISIONS | {commit: 1000}
+    return SimpleNamespace(
+        _path=str(path),
+        commit=commit,
+        revisions=revisions,
+        get_tags=dict,
+        get_branch_commits=lambda _: list(revisions),
+        get_revisions=lambda wanted: {one: place for one, place in revisions.items() if one in wanted},
+    )
 
 
 def published(tmp_path: Path, repo: Any, show: str = "#") -> tuple[Page, str]:
     html_dir = tmp_path / "html"
     html_dir.mkdir(exist_ok=True)
     conf = SimpleNamespace(project="a <project>", show_commit_url=show, branches=["HEAD"])
-    overview.write(html_dir, tmp_path / "results", BENCHMARKS, REVISIONS, conf, repo)
+    overview.write(html_dir, tmp_path / "results", BENCHMARKS, repo.revisions, conf, repo)
     html = (html_dir / "overview" / "overview.html").read_text(encoding="utf-8")
     return Page(html), html
 
@@ -805,14 +848,16 @@ def full(folder: Path) -> None:
 
 def test_the_page_is_whole_escaped_and_asks_for_nothing_elsewhere(tmp_path: Path, repo: Any) -> None:
     full(tmp_path / "results")
+    measured(tmp_path / "results", repo.commit, greedy(0.02))
     (tmp_path / "html").mkdir()
     jump = regression("generate.Decode.track_token('2b', 1, 512)", 5, [None, 20, 0.1, 0.2])
     write_json(tmp_path / "html" / "regressions.json", {"regressions": [jump]})
     page, html = published(tmp_path, repo, show="https://x/commit/")
-    for tag in ("<i>n", "<project>", "<CPU>", "<GCC>", "<b>it"):
-        assert tag not in html
-    assert "a <project>" in page.text
-    assert "a <CPU>" in page.text
+    for words in ("<i>n<_i>", "a <project>", "a <CPU>", "a <processor>", SUBJECT):
+        assert words in page.text
+        assert words not in html
+    (newest, *_) = [attributes for _, attributes in page.tags if attributes.get("data-commit") == repo.commit[:8]]
+    assert newest["title"] == SUBJECT
     assert not any(tag == "script" for tag, _ in page.tags)
     for tag, attributes in page.tags:
         address = attributes.get("href") or attributes.get("src") or ""
@@ -855,7 +900,7 @@ def test_the_browser_s_files(tmp_path: Path, repo: Any) -> None:
 
 
 def test_subjects_come_from_the_repository(repo: Any) -> None:
-    assert list(overview.subjects(repo).values()) == ["add <b>it</b>"]
+    assert overview.subjects(repo) == {repo.commit: SUBJECT}
 
 
 def test_a_subject_in_any_bytes_is_that_of_its_commit(tmp_path: Path) -> None:

@@ -296,7 +296,7 @@ def targets(history: History) -> list[TargetRow]:
         source = SOURCES.get(target.metric)
         if source is None:
             continue
-        params = source.params | _model_or_size(source, model)
+        params = source.params | model_or_size(source, model)
         series = fastest(history, source.benchmark, **params)
         if target.metric == "memory_ratio" and size is None:
             series = None
@@ -307,7 +307,7 @@ def targets(history: History) -> list[TargetRow]:
     return rows
 
 
-def _model_or_size(source: Source, model: str) -> dict[str, str]:
+def model_or_size(source: Source, model: str) -> dict[str, str]:
     """Conversions have no model, but matrices as large as those of one."""
     if not source.benchmark.startswith("quant."):
         return {"model": model}
@@ -377,28 +377,31 @@ class Line:
     params: Mapping[str, str] = field(default_factory=dict)
 
 
+BY_DEPTH = (
+    Line("generate.Decode.track_token", "all logits, {} threads", ("threads",)),
+    Line("generate.Depth.track_token", "greedy, {} threads, {} cache", ("threads", "cache")),
+)
+DECODE_BY_THREADS = (
+    Line("generate.Generate.track_token", "{}", ("sampling",)),
+    Line("generate.GeneratePacked.track_token", "greedy, packed"),
+    Line("generate.Decode.track_token", "all logits", (), {"depth": "0"}),
+)
+PREFILL_BY_THREADS = (Line("generate.Prefill.track_token", "prompt of {}", ("tokens",)),)
+
+
 def decode_by_depth(history: History) -> dict[str, list[Curve]]:
     """By model; where only one depth was measured there is no curve."""
-    lines = (
-        Line("generate.Decode.track_token", "all logits, {} threads", ("threads",)),
-        Line("generate.Depth.track_token", "greedy, {} threads, {} cache", ("threads", "cache")),
-    )
-    return _curves(history, "depth", lines)
+    return _curves(history, "depth", BY_DEPTH)
 
 
 def decode_by_threads(history: History) -> dict[str, list[Curve]]:
     """By model; where only one number of threads was measured there is no curve."""
-    lines = (
-        Line("generate.Generate.track_token", "{}", ("sampling",)),
-        Line("generate.GeneratePacked.track_token", "greedy, packed"),
-        Line("generate.Decode.track_token", "all logits", (), {"depth": "0"}),
-    )
-    return _curves(history, "threads", lines)
+    return _curves(history, "threads", DECODE_BY_THREADS)
 
 
 def prefill_by_threads(history: History) -> dict[str, list[Curve]]:
     """The same for prompts."""
-    return _curves(history, "threads", (Line("generate.Prefill.track_token", "prompt of {}", ("tokens",)),))
+    return _curves(history, "threads", PREFILL_BY_THREADS)
 
 
 def _curves(history: History, axis: str, lines: Sequence[Line]) -> dict[str, list[Curve]]:
