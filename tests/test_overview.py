@@ -385,6 +385,9 @@ def test_a_target_has_the_threads_of_the_headline(tmp_path: Path) -> None:
     assert (row.reading.text, row.reading.commit.short[0], row.mark) == ("8.00", "b", sections.Mark.TARGET)
     assert (row.reading.series, row.reading.text) == (headline.series, headline.text)
     assert sections.details(row.reading.series) == "1 thread, greedy"
+    row = decode_row(tmp_path / "two", greedy(0.3, threads="1") | greedy(0.25, threads="2"))
+    assert row.reading is not None
+    assert (row.reading.text, row.mark) == ("4.00", sections.Mark.FAIL)
 
 
 def test_threads_that_fail_where_others_do_not_fail_the_target(tmp_path: Path) -> None:
@@ -402,6 +405,7 @@ def test_threads_that_fail_where_others_do_not_fail_the_target(tmp_path: Path) -
 def test_a_target_s_threads_and_failure_are_on_the_page(tmp_path: Path, repo: Any) -> None:
     measured(tmp_path / "results", HASHES[0], greedy(0.01, threads="1") | greedy(None, threads="2"))
     page, _ = published(tmp_path, repo)
+    assert page.text.count("✗ failed at aaaaaaaa 2 threads, greedy") == 3  # in the headline, of decode, of latency
     row = page.text[page.text.index("decode 1 thread, greedy") :]
     assert row.startswith(
         "decode 1 thread, greedy 5 tok/s > 5 tok/s 100 tok/s one commit ✗ failed at aaaaaaaa 2 threads"
@@ -659,6 +663,7 @@ def test_regressions_are_those_of_the_machine_and_the_environment(tmp_path: Path
     folder = tmp_path / "results"
     measured(folder, HASHES[0], greedy(0.1), environment="py3.11", python="3.11")
     measured(folder, HASHES[1], greedy(0.1), environment="py3.12", python="3.12", needs="7")
+    measured(folder, HASHES[1], greedy(0.1), environment="py3.11-7", python="3.11", needs="7")
     measured(folder, HASHES[0], greedy(0.1), machine="other:one", environment="py3.11", python="3.11")
     views = {(one.machine, one.environment): one for one in loaded(folder)}
 
@@ -669,6 +674,7 @@ def test_regressions_are_those_of_the_machine_and_the_environment(tmp_path: Path
 
     jumps = [[None, 10, 1.0, value] for value in (2.0, 3.0, 4.0)]
     old, new, other = ("m", "py3.11"), ("m", "py3.12"), ("other:one", "py3.11")
+    needing = ("m", "py3.11-7")
     assert found(
         regression(size, None, jumps[0], machine="m", python="3.11", needs=None),
         regression(size, None, jumps[1], machine="m", python="3.12", needs="7"),
@@ -677,6 +683,7 @@ def test_regressions_are_those_of_the_machine_and_the_environment(tmp_path: Path
     for key, of in {
         old: {"machine": "m", "python": "3.11", "needs": None},
         new: {"machine": "m", "python": "3.12", "needs": "7"},
+        needing: {"machine": "m", "python": "3.11", "needs": "7"},
         other: {"machine": "other:one", "python": "3.11"},
     }.items():
         assert found(regression(size, None, jumps[0], of=of)) == {key: [2.0]}
