@@ -204,7 +204,7 @@ def test_a_machine_is_remembered_once_and_whole(tmp_path: Path, monkeypatch: pyt
     assert file.read_bytes() == before
 
 
-@pytest.mark.parametrize("name", ["../x", "a/b", "", ".hidden", "-x", "a b"])
+@pytest.mark.parametrize("name", ["../x", "a/b", " ", ".hidden", "-x", "a b"])
 def test_the_name_of_a_machine_stays_in_the_results(name: str) -> None:
     pytest.importorskip("asv.machine")
     from tracking.errors import TrackingError

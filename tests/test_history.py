@@ -423,9 +423,13 @@ def test_what_became_slower_on_another_machine_is_not_said(tmp_path: Path) -> No
     (tmp_path / "regressions.json").write_text(json.dumps({"regressions": found}))
     (tmp_path / "index.json").write_text(json.dumps({"revision_to_hash": {"1": "a" * 40, "2": "b" * 40}}))
     chosen = [Commit("b" * 40, "slower", "")]
-    assert history.regressions(tmp_path, chosen, "m") == [
+    names = {"a.B.ours", "a.B.theirs", "a.B.only", "a.B.only_theirs"}
+    assert history.regressions(tmp_path, chosen, "m", names) == [
         f"+100.0 % a.B.{name} in aaaaaaaa..bbbbbbbb (slower)" for name in ("ours", "only")
     ]
+    assert history.regressions(tmp_path, chosen, "m", {"a.B.only"}) == [
+        "+100.0 % a.B.only in aaaaaaaa..bbbbbbbb (slower)"
+    ], "nobody asked for the other"
 
 
 def test_time_left_is_of_the_commits_before() -> None:

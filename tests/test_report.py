@@ -95,6 +95,9 @@ def test_the_worst_comes_first_and_the_unchanged_is_folded() -> None:
         ([row("same", "a"), row("worse", "b"), Row("c", "seconds", "failed")], 1),
         ([row("same", "a"), Row("c", "seconds", "failed")], 2),
         ([Row("c", "seconds", "skipped")], 2),
+        ([row("same", "a"), row("cannot tell", "b")], 0),
+        ([row("same", "a"), Row("c", "seconds", "cannot tell", reason="the time was over")], 2),
+        ([row("worse", "a"), Row("c", "seconds", "cannot tell", reason="the time was over")], 1),
     ],
 )
 def test_the_status(rows: list[Row], status: int) -> None:
@@ -121,6 +124,8 @@ def test_what_moved_is_what_moved_in_most_rounds() -> None:
     def one(base: dict[str, float], head: dict[str, float]) -> Round:
         return Round("b", [(1.0, 1.0)], {"base": 1.0, "head": 1.0}, {"base": base, "head": head})
 
+    seconds = [one({"CPU seconds": 2e-5}, {"CPU seconds": 3e-5}) for _ in range(6)]
+    assert report.moved_counters(seconds) == ["CPU time +50.0 % (20.0μs to 30.0μs a value)"]
     base = {"page faults": 10.0, "bytes read": 100.0, "context switches": 2.0, "bytes from disk": 0.0}
     rounds = [
         one(
@@ -146,6 +151,10 @@ def test_a_row_of_a_failure_says_which_side() -> None:
         case, [Round("x", [(1.0, 2.0)], {"base": 1.0, "head": 2.0})], Verdict("worse", 2, 1, 3, 1), again
     )
     assert (found.word, found.base, found.head, found.rounds) == ("worse", 1.0, 2.0, 1)
+    groups = [(1.0, 1.01), (1.0, 1.01), (4.0, 4.04), (4.0, 1.01), (1.0, 4.04)]  # of which each side has both
+    rounds = [Round("x", [pair], dict(zip(("base", "head"), pair, strict=True))) for pair in groups]
+    found = report.make_row(case, rounds, Verdict("cannot tell", 1.01, 0.2, 5, 5), again)
+    assert found.head / found.base == pytest.approx(1.01), "what is shown agrees with the ratio"
     assert again == r".venv/bin/python -m tracking review --base b --head h --bench '^a\.B\.track_c$'"
 
 

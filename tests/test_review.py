@@ -291,7 +291,7 @@ def test_what_changed_is_held_against_counts_that_nobody_asked_for(root: Path) -
 def test_counts_that_are_the_same_say_so() -> None:
     row = report.Row("all.Times.track_time", "seconds", "worse", 1.2)
     review.add_counts([row], [Round("instructions.Count", low={"base": 1000.0, "head": 1001.0})])
-    assert row.moved == ["instructions: none (hot paths counted: 1)"]
+    assert row.moved == ["instructions: unchanged in the 1 hot paths that were counted"]
 
 
 def test_counts_that_fail_are_named_and_cost_no_budget(root: Path) -> None:
@@ -302,7 +302,7 @@ def test_counts_that_fail_are_named_and_cost_no_budget(root: Path) -> None:
     assert note.startswith("instructions.Count.track_instructions('unchanged') could not be counted: head: ")
     store = next((root / ".asv" / "review").glob("*-*")) / "rounds.jsonl"
     seconds = [json.loads(line) for line in store.read_text().splitlines()[1:]]
-    assert found.minutes == pytest.approx(sum(one["seconds"] for one in seconds if "Times" in one["full"]) / 60)
+    assert found.minutes == pytest.approx(sum(one["seconds"] for one in seconds if "Times" in one.get("full", "")) / 60)
 
 
 def test_damaged_results_are_named_and_the_report_is_kept(root: Path) -> None:
@@ -330,7 +330,7 @@ def test_a_mistake_of_our_own_is_not_taken_for_worse(root: Path, monkeypatch: py
     [
         (
             PermissionError(errno.EACCES, "Permission denied", ".asv/results"),
-            "Permission denied: .asv/results; its rounds",
+            "Permission denied: .asv/results\n",
         ),
         (OSError(errno.ENOMEM, "Cannot allocate memory"), "please report the lines above"),
         (BrokenPipeError(errno.EPIPE, "Broken pipe"), ""),
@@ -359,9 +359,35 @@ def test_what_could_not_run_before_is_tried_again(root: Path) -> None:
     first, _ = run(root, bench="Skipped|Bytes")
     assert {row.word for row in first.rows} == {"skipped", "worse"}
     (root / "benchmarks" / "machine").touch()
+    none_left, said = run(root, bench="Skipped|Bytes", budget=1e-9)
+    assert "the budget of 1e-09 minutes is used" in said
+    assert {row.word for row in none_left.rows} == {"skipped", "worse"}, "what is known stays known"
     again, said = run(root, bench="Skipped|Bytes")
     assert {row.word for row in again.rows} == {"same", "worse"}
     assert "going on with" in said
+
+
+def test_a_budget_that_is_used_is_used(root: Path) -> None:
+    """Rounds take less than the time: processes begin between them."""
+    run(root, bench="Bytes")
+    store = next((root / ".asv" / "review").glob("*-*")) / "rounds.jsonl"
+    used = json.loads(store.read_text().splitlines()[-1])["spent"]
+    assert used > Store(store, json.loads(store.read_text().splitlines()[0])["key"]).seconds
+    path = root / "benchmarks" / "machine"
+    path.touch()
+    _, said = run(root, bench="Bytes", budget=0.999 * used / 60)
+    assert "minutes is used; a larger BUDGET goes on" in said
+
+
+def test_commits_that_build_the_same_are_named(root: Path) -> None:
+    found, _ = run(root, bench="Bytes")
+    assert any("both commits build the same" in note for note in found.notes), "fake.py is in no folder of a build"
+    (root / "csrc").mkdir()
+    (root / "csrc" / "a.c").touch()
+    git(root, "add", "-A")
+    git(root, "commit", "-q", "-m", "built")
+    found, _ = run(root, bench="Bytes")
+    assert not any("build the same" in note for note in found.notes)
 
 
 def test_rounds_of_another_model_that_was_given_do_not_count(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

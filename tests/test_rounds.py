@@ -30,11 +30,29 @@ def test_rounds_come_back_as_they_were(tmp_path: Path) -> None:
     for one in rounds:
         store.add(one)
     again = Store(tmp_path / "rounds.jsonl", KEY)
-    assert again.rounds == rounds
+    assert again.rounds == [rounds[0], rounds[2], rounds[1], rounds[3]]
     assert again.seconds == 1.0
     assert again.by_benchmark == {"b0": [rounds[0], rounds[2]], "b1": [rounds[1]], "b2": [rounds[3]]}
-    assert [one.measured for one in again.rounds] == [True, True, False, False]
+    assert [one.measured for one in again.rounds] == [True, False, True, False]
     assert again.rounds[0].values("head") == [2.0, 2.5]
+
+
+def test_a_round_takes_the_place_of_one_that_could_not_run(tmp_path: Path) -> None:
+    store = Store(tmp_path / "rounds.jsonl", KEY)
+    store.add(Round("b1", skipped={"base": "no model"}))
+    store.add(some(1))
+    store.add(some(1))
+    for found in (store, Store(tmp_path / "rounds.jsonl", KEY)):
+        assert found.by_benchmark == {"b1": [some(1), some(1)]}
+
+
+def test_what_was_spent_is_what_was_said_last(tmp_path: Path) -> None:
+    store = Store(tmp_path / "rounds.jsonl", KEY)
+    assert store.spent == 0.0
+    for seconds in (3.0, 7.5):
+        store.spend(seconds)
+        store.add(some(1))
+    assert (store.spent, Store(tmp_path / "rounds.jsonl", KEY).spent) == (7.5, 7.5)
 
 
 @pytest.mark.parametrize("cut", [1, 20, 90])

@@ -34,10 +34,10 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit("asv: interrupted")
     except OSError as error:
-        if error.errno not in FULL:
+        if error.errno not in FULL and not error.filename:
             raise
         sys.stderr.write(f"asv: {error.strerror}: {error.filename or 'no file named'}\n")
-        sys.exit(EXIT_FULL)
+        sys.exit(EXIT_FULL if error.errno in FULL else 1)
 
 
 def whole(write: Any) -> Any:

@@ -45,7 +45,8 @@ def perform(name: str, console: Console, action: Callable[[], int], *, kept: str
     except Exception as error:  # noqa: BLE001  # whatever it is: Python's own status, 1, would mean "worse"
         if isinstance(error, OSError) and (error.filename or error.errno in FULL):
             where = error.filename or "the working folder"
-            console.print(f"{name}: {error.strerror}: {where}; {kept}", markup=False, style="red")
+            went_on = f"; {kept}" if error.errno in FULL else ""
+            console.print(f"{name}: {error.strerror}: {where}{went_on}", markup=False, style="red")
         else:
             console.print(traceback.format_exc(), markup=False, style="dim")
             console.print(

@@ -14,6 +14,7 @@ from tracking.errors import TrackingError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+BUILT = ("csrc", "bitnet_core", "setup.py", "pyproject.toml")  # what a build is made of
 # A scratch commit is the same commit each time it is made, so that a build of it is found again.
 SCRATCH = {
     "GIT_AUTHOR_NAME": "bitnet-core experiment",
@@ -93,6 +94,11 @@ def parent(root: Path, commit: Commit) -> Commit:
                 "and `git fetch --unshallow` brings the rest"
             ) from None
         raise TrackingError(f"{commit.name} has no parent: name what to compare it with, BASE=<revision>") from None
+
+
+def inputs(root: Path, commit: Commit) -> str:
+    """What a build of a commit is made of: the same, where the builds are."""
+    return git(root, "ls-tree", commit.hash, "--", *BUILT)
 
 
 def several(root: Path, words: Sequence[str]) -> list[Commit]:

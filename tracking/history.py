@@ -32,13 +32,12 @@ from tracking.suite import Suite, check_pattern
 from tracking.surroundings import IGNORED, locked, surroundings
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from tracking.commits import Commit
     from tracking.suite import Case
 
 PLACE = Path(".asv") / "history"
-BUILT = ("csrc", "bitnet_core", "setup.py", "pyproject.toml")  # what a build is made of
 MEASURED, FAILED, SKIPPED, OPEN = "measured", "failed", "skipped", "open"
 NO_BUILD = "does not build"
 MOST_NAMED = 10
@@ -105,7 +104,7 @@ def different(root: Path, chosen: Sequence[Commit]) -> list[Commit]:
     """The commits that do not build the same as the one before them."""
     found, before = [], None
     for commit in chosen:
-        inputs = commits.git(root, "ls-tree", commit.hash, "--", *BUILT)
+        inputs = commits.inputs(root, commit)
         if inputs != before:
             found.append(commit)
         before = inputs
@@ -175,7 +174,7 @@ class History:
             self.refuse_another_model()
         done = self.measure(wanted)
         if self.cases:
-            self.publish()
+            self.publish(wanted)
         return self.conclude(wanted, done)
 
     def choose(self) -> list[Commit]:
@@ -387,7 +386,7 @@ class History:
 
     # ---- the outcome ----
 
-    def publish(self) -> None:
+    def publish(self, wanted: Sequence[Commit]) -> None:
         """The dashboard, and what it says of these commits."""
         log = self.place / "publish.log"
         log.unlink(missing_ok=True)
@@ -397,7 +396,8 @@ class History:
             raise TrackingError(
                 "the dashboard could not be published; what was measured is kept", log.read_text(encoding="utf-8")
             )
-        found = regressions(self.root / self.suite.conf.html_dir, self.chosen, self.machine)
+        names = {case.full for case in self.cases}
+        found = regressions(self.root / self.suite.conf.html_dir, wanted, self.machine, names)
         for line in found[:MOST_NAMED]:
             self.say(f"slower: {line}", "yellow")
         if len(found) > MOST_NAMED:
@@ -437,15 +437,15 @@ def listed(names: Sequence[str], most: int = MOST_NAMED) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
-def regressions(html_dir: Path, chosen: Sequence[Commit], machine: str) -> list[str]:
-    """What asv found to be worse since one of the commits, worst first: how much, what, since which commits."""
+def regressions(html_dir: Path, chosen: Sequence[Commit], machine: str, names: Collection[str]) -> list[str]:
+    """What of these benchmarks became worse in one of the commits, as asv finds it, worst first."""
     by_hash = {commit.hash: commit for commit in chosen}
     found = json.loads((html_dir / "regressions.json").read_text("utf-8"))
     hashes: dict[str, str] = json.loads((html_dir / "index.json").read_text("utf-8"))["revision_to_hash"]
     lines: list[tuple[float, str]] = []
     for jump in on_machine(found, machine):
         commit = by_hash.get(hashes[str(jump.since)])
-        if commit:
+        if commit and jump.name in names:
             where = commit.short if jump.before is None else f"{hashes[str(jump.before)][:8]}..{commit.short}"
             growth = jump.new / jump.old - 1 if jump.old else math.inf
             lines.append((growth, f"{100 * growth:+.1f} % {jump.name} in {where} ({commit.subject})"))

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from asv.util import human_value
-from rich.table import Table
+from rich.table import Column, Table
 
 from tracking.verdict import BETTER, SAME, UNKNOWN, WORSE, Verdict
 
@@ -59,6 +59,11 @@ class Row:
     reason: str = ""  # why it failed or was skipped
     moved: list[str] = field(default_factory=list)
     again: str = ""  # the command that runs it alone
+
+    @property
+    def unmeasured(self) -> bool:
+        """Whether the time was over before a single round."""
+        return self.word == UNKNOWN and not self.rounds
 
     @property
     def change(self) -> str:
@@ -107,7 +112,7 @@ class Report:
         """0 nothing worse, 1 something worse, 2 something could not be measured or nothing was."""
         if self.count(WORSE):
             return EXIT_WORSE
-        if self.count(FAILED) or not any(row.rounds for row in self.rows):
+        if self.count(FAILED) or any(row.unmeasured for row in self.rows) or not any(row.rounds for row in self.rows):
             return EXIT_UNMEASURED
         return EXIT_SAME
 
@@ -130,8 +135,10 @@ def make_row(case: Case, rounds: Sequence[Round], verdict: Verdict | None, again
     elif verdict is not None and row.rounds:
         measured = [one for one in rounds if one.measured]
         row.word, row.ratio, row.low, row.high = verdict.word, verdict.ratio, verdict.low, verdict.high
-        row.base = statistics.median(one.low["base"] for one in measured)
-        row.head = statistics.median(one.low["head"] for one in measured)
+        # Means of the kind whose ratio is the mean of the ratios: of rounds in two groups, medians may be of either.
+        row.base, row.head = (
+            math.exp(statistics.fmean(math.log(one.low[side]) for one in measured)) for side in ("base", "head")
+        )
         row.moved = moved_counters(measured)
     else:
         row.reason = "the time was over before it was measured"
@@ -150,7 +157,11 @@ def moved_counters(rounds: Sequence[Round]) -> list[str]:
         down = sum(a * (1 + MOVED) < b for b, a in pairs)
         if max(up, down) >= MOVED_ROUNDS * len(pairs):
             change = percent(head / base) if base else "from none"
-            found.append(f"{name} {change} ({base:.4g} to {head:.4g} a value)")
+            if "seconds" in name:
+                from_to = f"{human_value(base, 'seconds')} to {human_value(head, 'seconds')}"
+            else:
+                from_to = f"{base:.4g} to {head:.4g}"
+            found.append(f"{name.replace('seconds', 'time')} {change} ({from_to} a value)")
     return found
 
 
@@ -186,7 +197,7 @@ def print_table(report: Report, console: Console) -> None:
     unknown = report.of(UNKNOWN)
     shown = [*report.of(WORSE, FAILED, GONE, BETTER, NEW), *unknown[:MOST_UNKNOWN]]
     if shown:
-        table = Table("verdict", "benchmark", "head / base", "base", "head", pad_edge=False)
+        table = Table("verdict", Column("benchmark", overflow="fold"), "head / base", "base", "head", pad_edge=False)
         for row in shown:
             last = row.reason.splitlines()[-1][:MOST_REASON] if row.reason else ""
             cells = ["", last] if last else [row.shown(row.base), row.shown(row.head)]

@@ -8,6 +8,7 @@ until the budget is used. Run again, it goes on where it was.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import math
 import os
@@ -32,7 +33,7 @@ from tracking.suite import Suite, check_pattern
 from tracking.surroundings import IGNORED, locked, surroundings
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from tracking.commits import Commit
     from tracking.report import Report
@@ -159,6 +160,8 @@ class Review:
 
     def look(self) -> None:
         """See what may disturb."""
+        if commits.inputs(self.root, self.base) == commits.inputs(self.root, self.head):
+            self.note("both commits build the same: a difference between them would be chance, or the build's own")
         changed = commits.changed_files(self.root)
         if changed:
             more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
@@ -193,7 +196,7 @@ class Review:
         if given and Path(given).is_file():
             key["given"] = provenance.file_of(Path(given), self.root / provenance.HASHES)["sha256"]
         store = Store(path, key)
-        store.forget_skipped()
+        self.before = {full for full, rounds in store.by_benchmark.items() if any(one.skipped for one in rounds)}
         if store.set_aside:
             self.note(
                 "the benchmarks, or the model that is given, changed since the earlier rounds, which are kept in "
@@ -207,7 +210,7 @@ class Review:
 
     def measure(self, suite: Suite, sides: tuple[Side, Side], cases: list[Case], store: Store) -> None:
         """Passes over what is undecided, each with new workers, until there is none or no time."""
-        begin, before = time.monotonic(), seconds_of(cases, store)
+        begin, before = time.monotonic(), max(store.spent, seconds_of(cases, store))
 
         def left() -> float:
             return 60 * self.options.budget - before - (time.monotonic() - begin)
@@ -218,7 +221,7 @@ class Review:
         watch = machine.Steal()
         seconds = 60 * self.options.budget
         progress = Progress(self.console, "review", seconds)
-        with progress, Pair(suite, sides, self.folder) as pair:
+        with spending(store, begin, before), progress, Pair(suite, sides, self.folder) as pair:
             n_pass = 0
             while left() > 0 and (wanted := self.wanted(cases, store, left())):
                 n_pass += 1
@@ -227,10 +230,11 @@ class Review:
                 for case in wanted:
                     if left() <= 0:
                         break
-                    state = f"{done} of {len(cases)} decided, {clock(left())} left"
+                    state = f"{done} of {len(cases)} done, {clock(left())} left"
                     progress.show(f"pass {n_pass}: {case.full}", state, seconds - left())
                     n_before = len(store.by_benchmark.get(case.full, []))
                     store.add(pair.round(case, "head" if n_before % 2 else "base"))
+                    self.before.discard(case.full)
         if watch.percent() > machine.MUCH_STEAL:
             self.note(f"the hypervisor took {watch.percent():.0f} % of the processors away while it was measured")
 
@@ -241,7 +245,7 @@ class Review:
         needs = []
         for case in cases:
             found = rounds.get(case.full, [])
-            if not found:
+            if not found or case.full in self.before:  # what was missing, a model or a program, may be there now
                 needs.append((0.0, case))
             elif case.full in verdicts and not verdicts[case.full].decided:
                 cost = statistics.median(one.seconds for one in found)
@@ -313,6 +317,15 @@ class Review:
             provenance.save(suite, side, self.series)
 
 
+@contextlib.contextmanager
+def spending(store: Store, begin: float, before: float) -> Iterator[None]:
+    """However it ends, what of the budget is used by then stands with the rounds."""
+    try:
+        yield
+    finally:
+        store.spend(before + time.monotonic() - begin)
+
+
 def seconds_of(cases: Sequence[Case], store: Store) -> float:
     """What the rounds of these benchmarks took; what was counted on top of them is beyond the budget."""
     return sum(one.seconds for case in cases for one in store.by_benchmark.get(case.full, []))
@@ -340,7 +353,7 @@ def add_counts(rows: Sequence[report.Row], counted: Sequence[Round]) -> None:
     ratios = {found.full: math.exp(verdict.log_ratio(found)) for found in counted}
     moved += [f"{name} {report.percent(ratio)}" for name, ratio in ratios.items() if abs(ratio - 1) > least]
     if ratios and not moved:
-        moved = [f"instructions: none (hot paths counted: {len(ratios)})"]
+        moved = [f"instructions: unchanged in the {len(ratios)} hot paths that were counted"]
     for row in rows:
         if row.unit not in verdict.COUNTED and row.word in CHANGED:
             row.moved += moved

@@ -73,14 +73,16 @@ class Store:
 
     Attributes
     ----------
-    rounds, by_benchmark : list, dict
-        The rounds so far, and those of each benchmark, in the order they were made.
+    by_benchmark : dict
+        The rounds so far of each benchmark, in the order they were made.
+    spent : float
+        Seconds of the budget that were used when it was last said.
     """
 
     def __init__(self, path: Path, key: dict[str, str]) -> None:
         self.path = path
         self.key = key
-        self.rounds: list[Round] = []
+        self.spent = 0.0
         self.by_benchmark: dict[str, list[Round]] = {}
         self.set_aside: Path | None = None
         lines = _complete_lines(path)
@@ -91,7 +93,10 @@ class Store:
             lines = []
         if lines:
             for line in lines[1:]:
-                self._count(_read(line))
+                if "spent" in line:
+                    self.spent = line["spent"]
+                else:
+                    self._count(_read(line))
         else:
             path.unlink(missing_ok=True)
             self._write({"key": key})
@@ -101,16 +106,21 @@ class Store:
         self._write(asdict(found))
         self._count(found)
 
-    def forget_skipped(self) -> None:
-        """Leave out rounds that a side could not run: the model or program that was missing may be there now."""
-        self.rounds = [found for found in self.rounds if not found.skipped]
-        self.by_benchmark.clear()
-        for found in self.rounds:
-            self.by_benchmark.setdefault(found.full, []).append(found)
+    def spend(self, seconds: float) -> None:
+        """Keep how much of the budget is used, which is more than what the rounds took."""
+        self._write({"spent": seconds})
+        self.spent = seconds
 
     def _count(self, found: Round) -> None:
-        self.rounds.append(found)
-        self.by_benchmark.setdefault(found.full, []).append(found)
+        """A later round takes the place of those that a side could not run."""
+        of_it = self.by_benchmark.setdefault(found.full, [])
+        of_it[:] = [one for one in of_it if not one.skipped]
+        of_it.append(found)
+
+    @property
+    def rounds(self) -> list[Round]:
+        """All of them."""
+        return [one for rounds in self.by_benchmark.values() for one in rounds]
 
     @property
     def seconds(self) -> float:
