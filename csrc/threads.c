@@ -41,7 +41,8 @@ struct bnc_threads {
     int nth, spins_a_yield;
     pid_t pid;
 #if defined(__linux__)
-    cpu_set_t first; /* the processor of thread 0 */
+    cpu_set_t first;              /* the processor of thread 0 */
+    atomic_int callers_processor; /* when it last opened the start */
 #endif
     struct worker {
         bnc_threads *threads;
@@ -79,11 +80,11 @@ static void gate_open(gate *g) {
     }
 }
 
-/* Wait until the generation is no longer seen. */
-static void gate_wait(gate *g, unsigned seen, int spins_a_yield) {
+/* Wait until the generation is no longer seen; whether it slept. */
+static bool gate_wait(gate *g, unsigned seen, int spins_a_yield) {
     for (int i = 1; i <= SPINS; i++) {
         if (atomic_load_explicit(&g->generation, memory_order_acquire) != seen)
-            return;
+            return false;
         cpu_relax();
         if (i % spins_a_yield == 0)
             sched_yield();
@@ -94,6 +95,7 @@ static void gate_wait(gate *g, unsigned seen, int spins_a_yield) {
         pthread_cond_wait(&g->wake, &g->lock);
     atomic_fetch_sub(&g->sleepers, 1);
     pthread_mutex_unlock(&g->lock);
+    return true;
 }
 
 void bnc_threads_barrier(bnc_threads *threads) {
@@ -108,14 +110,47 @@ void bnc_threads_barrier(bnc_threads *threads) {
     }
 }
 
+#if defined(__linux__)
+
+/*
+ * A thread that slept may be woken on the processor of the one that woke it: to Linux, a halted processor of a virtual
+ * machine is not idle. There the two take turns at every barrier, each time so short that Linux takes their caches for
+ * warm and moves neither, for 50 ms. Forbidding that processor for a moment moves the thread at once.
+ */
+static void leave_callers_processor(const bnc_threads *threads) {
+    const int processor = sched_getcpu();
+    cpu_set_t allowed;
+    if (threads->pinned || threads->spins_a_yield == 1 || processor < 0 || processor >= CPU_SETSIZE ||
+        processor != atomic_load_explicit(&threads->callers_processor, memory_order_relaxed) ||
+        sched_getaffinity(0, sizeof allowed, &allowed) != 0)
+        return;
+    cpu_set_t others = allowed;
+    CPU_CLR(processor, &others);
+    if (CPU_COUNT(&others) && sched_setaffinity(0, sizeof others, &others) == 0)
+        (void)sched_setaffinity(0, sizeof allowed, &allowed);
+}
+
+static void note_callers_processor(bnc_threads *threads) {
+    atomic_store_explicit(&threads->callers_processor, sched_getcpu(), memory_order_relaxed);
+}
+
+#else
+
+static void leave_callers_processor(const bnc_threads *threads) { (void)threads; }
+static void note_callers_processor(bnc_threads *threads) { (void)threads; }
+
+#endif
+
 static void *worker_main(void *arg) {
     struct worker *self = arg;
     bnc_threads *threads = self->threads;
     fesetenv(FE_DFL_ENV); /* a new thread has its creator's */
     for (unsigned seen = 0;; seen++) {
-        gate_wait(&threads->start, seen, threads->spins_a_yield);
+        const bool slept = gate_wait(&threads->start, seen, threads->spins_a_yield);
         if (threads->stop)
             return NULL;
+        if (slept)
+            leave_callers_processor(threads);
         threads->fn(threads->arg, self->ith, threads->nth);
         bnc_threads_barrier(threads);
     }
@@ -189,8 +224,10 @@ void bnc_threads_run(bnc_threads *threads, bnc_threads_fn fn, void *arg) {
     fenv_t callers;
     fegetenv(&callers);
     fesetenv(FE_DFL_ENV);
-    if (threads->nth > 1)
+    if (threads->nth > 1) {
+        note_callers_processor(threads);
         gate_open(&threads->start);
+    }
     fn(arg, 0, threads->nth);
     bnc_threads_barrier(threads);
     fesetenv(&callers);

@@ -7,6 +7,7 @@ import multiprocessing
 import platform
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -670,3 +671,19 @@ def test_sampled_tokens_do_not_depend_on_level_or_threads(tmp_path, params):
                 runs.append(list(session.generate([3, 1, 4], params)))
     assert len(runs[0]) == 20
     assert all(run == runs[0] for run in runs)
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="threads are found in /proc")
+def test_threads_that_slept_may_run_where_they_might_before(session):
+    """A worker that was woken on the caller's processor is moved by forbidding it that one, for a moment."""
+
+    def allowed():
+        rows = (path.read_text() for path in Path("/proc/self/task").glob("*/status"))
+        return {line for text in rows for line in text.splitlines() if line.startswith("Cpus_allowed:")}
+
+    before = allowed()
+    for _ in range(20):
+        time.sleep(0.005)  # longer than a worker spins
+        session.rewind(0)
+        session.eval([1])
+    assert allowed() == before
