@@ -70,6 +70,11 @@ print(json.dumps({
 class _Child:
     """A process that runs the probe."""
 
+    timeout = 120
+    unit = "bytes"
+    params = [common.MODELS]
+    param_names = ["model"]
+
     def setup(self, model):
         self.path = common.model_path(model)
         common.need("bitnet_core", "Model", "SamplingParams")
@@ -91,10 +96,6 @@ class Memory(_Child):
     """Bytes after loading a model, a session of 2048 positions (or all the model has) and nine tokens."""
 
     version = "1"
-    timeout = 120
-    unit = "bytes"
-    params = [common.MODELS]
-    param_names = ["model"]
 
     def track_peak_anon(self, model):
         return self._measure(2048)["peak_anon"]
@@ -110,10 +111,6 @@ class Generating(_Child):
     """Bytes while loading a model and generating two tokens after a prompt of eight, greedily."""
 
     version = "1"
-    timeout = 120
-    unit = "bytes"
-    params = [common.MODELS]
-    param_names = ["model"]
 
     def track_peak_total(self, model):
         return self._measure(0)["peak_total"]

@@ -196,7 +196,9 @@ class Review:
         if given and Path(given).is_file():
             key["given"] = provenance.file_of(Path(given), self.root / provenance.HASHES)["sha256"]
         store = Store(path, key)
-        self.before = {full for full, rounds in store.by_benchmark.items() if any(one.skipped for one in rounds)}
+        self.skipped_before = {
+            full for full, rounds in store.by_benchmark.items() if any(one.skipped for one in rounds)
+        }
         if store.set_aside:
             self.note(
                 "the benchmarks, or the model that is given, changed since the earlier rounds, which are kept in "
@@ -234,7 +236,7 @@ class Review:
                     progress.show(f"pass {n_pass}: {case.full}", state, seconds - left())
                     n_before = len(store.by_benchmark.get(case.full, []))
                     store.add(pair.round(case, "head" if n_before % 2 else "base"))
-                    self.before.discard(case.full)
+                    self.skipped_before.discard(case.full)
         if watch.percent() > machine.MUCH_STEAL:
             self.note(f"the hypervisor took {watch.percent():.0f} % of the processors away while it was measured")
 
@@ -245,7 +247,9 @@ class Review:
         needs = []
         for case in cases:
             found = rounds.get(case.full, [])
-            if not found or case.full in self.before:  # what was missing, a model or a program, may be there now
+            if (
+                not found or case.full in self.skipped_before
+            ):  # what was missing, a model or a program, may be there now
                 needs.append((0.0, case))
             elif case.full in verdicts and not verdicts[case.full].decided:
                 cost = statistics.median(one.seconds for one in found)
