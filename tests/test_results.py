@@ -11,11 +11,13 @@ import pytest
 
 pytest.importorskip("asv")
 
+from asv import util
 from asv.results import Results
 from asv.runner import BenchmarkResult
 
 from tracking import asv_command, results
 from tracking.commits import Commit
+from tracking.rounds import Round
 from tracking.suite import Case
 
 if TYPE_CHECKING:
@@ -73,7 +75,9 @@ def test_values_are_of_present_benchmarks_versions_and_the_environment(tmp_path:
     suite = suite_of(tmp_path, C, D, E)
     cases = [*(case(C, i) for i in (0, 1, 2)), case(D), case(E)]
     found = results.values_of(suite, COMMIT, "m", cases)
-    assert found.pop("a.B.track_c('2b', 1)") != found
+    skipped = found.pop("a.B.track_c('2b', 1)")
+    assert skipped is not None
+    assert math.isnan(skipped)
     assert found == {"a.B.track_c('tiny', 1)": 1.0, "a.B.track_c('tiny', 2)": None, "a.B.track_d": 2.0}
 
 
@@ -81,6 +85,42 @@ def test_a_benchmark_that_failed_as_a_whole_failed_with_each_parameter(tmp_path:
     written(tmp_path, {C["name"]: [None, C["params"], "1"]})
     found = results.values_of(suite_of(tmp_path, C), COMMIT, "m", [case(C, 0), case(C, 3)])
     assert found == {"a.B.track_c('tiny', 1)": None, "a.B.track_c('2b', 2)": None}
+
+
+def test_a_number_is_kept_when_a_review_had_nothing_to_put_in_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A model that is not here any more, or the other side's failure, says nothing of what was measured before."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    results.remember_machine("m")
+    written(tmp_path, {C["name"]: [[1.0, 2.0, 3.0, 4.0], C["params"], "1"], D["name"]: [[5.0], [], "1"]})
+    suite = suite_of(tmp_path, C, D)
+    suite.env = SimpleNamespace(name="env", python="3", requirements={}, env_vars={})
+    suite.repo = SimpleNamespace(get_date=lambda _: 0)
+    suite.benchmarks.benchmark_selection = {C["name"]: None, D["name"]: None}
+    suite.benchmarks.save = lambda: None
+    fulls = [case(C, i).full for i in range(4)]
+    rounds = {
+        fulls[0]: [Round(fulls[0], skipped={"base": "no model", "head": "no model"})],
+        fulls[1]: [Round(fulls[1], failed={"head": "broke"})],
+        fulls[2]: [Round(fulls[2], pairs=[(6.0, 7.0)], low={"base": 6.0, "head": 7.0})],
+        D["name"]: [Round(D["name"], skipped={"base": "no such thing"})],
+    }
+    path = results.save(suite, COMMIT, "base", rounds, "m")
+    assert path == tmp_path / "m" / "0123abcd-env.json"
+    cases = [*(case(C, i) for i in range(4)), case(D)]
+    assert list(results.values_of(suite, COMMIT, "m", cases).values()) == [1.0, 2.0, 6.0, 4.0, 5.0]
+    results.save(suite, COMMIT, "head", rounds, "m")
+    assert list(results.values_of(suite, COMMIT, "m", cases).values()) == [1.0, None, 7.0, 4.0, 5.0]
+
+
+def test_asvs_files_are_whole_or_as_they_were(tmp_path: Path) -> None:
+    path = tmp_path / "benchmarks.json"
+    util.write_json(str(path), {"a": 1})
+    before = path.read_bytes()
+    with pytest.raises(TypeError):
+        util.write_json(str(path), {"a": 1, "b": object()})
+    assert [(one.name, one.read_bytes()) for one in tmp_path.iterdir()] == [("benchmarks.json", before)]
 
 
 def test_a_parameter_that_was_added_but_not_run_is_not_written_down_as_failed(monkeypatch: pytest.MonkeyPatch) -> None:

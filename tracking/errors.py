@@ -13,6 +13,11 @@ class TrackingError(Exception):
         self.details = tail(details)
 
 
+def first_line(error: Exception) -> str:
+    """What somebody else's error says first."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
 def tail(text: str, lines: int = TAIL) -> str:
     """The last lines of an output."""
     return "\n".join(text.rstrip().splitlines()[-lines:])

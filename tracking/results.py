@@ -7,28 +7,29 @@ import itertools
 import math
 import os
 import platform
-import shutil
 import statistics
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil
+from asv import util
 from asv.machine import Machine, MachineCollection
-from asv.results import Results
+from asv.results import Results, get_filename
 from asv.runner import BenchmarkResult
 from asv.util import UserError
 
-from tracking.asv_command import told_apart
-from tracking.errors import TrackingError
+from tracking.asv_command import told_apart, whole
+from tracking.errors import TrackingError, first_line
 from tracking.machine import asv_name, cpu_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
     from tracking.commits import Commit
     from tracking.rounds import Round
     from tracking.suite import Case, Suite
+
+util.write_json = whole(util.write_json)  # here too: results, benchmarks.json and what asv knows of machines
 
 
 class _Results(Results):  # type: ignore[misc]  # asv has no types
@@ -55,15 +56,21 @@ def remember_machine(asked: str) -> str:
             "num_cpu": str(os.cpu_count()),
             "ram": f"{round(psutil.virtual_memory().total / 2**30)}GB",
         }
-        MachineCollection.save(name, known)
+        try:
+            MachineCollection.save(name, known)
+        except (UserError, TypeError) as error:
+            path = MachineCollection.get_machine_file_path()
+            raise TrackingError(
+                f"{path}, in which asv keeps what it knows of machines, is damaged: remove it ({first_line(error)})"
+            ) from None
     return str(known["machine"])
 
 
 def save(suite: Suite, commit: Commit, side: str, rounds: dict[str, list[Round]], machine_name: str) -> Path:
     """Put one side's rounds into the result file of its commit; what the file has of other benchmarks stays.
 
-    A sample is the median of a slice. A failed combination is null and a skipped one NaN, as asv has them. The file
-    appears whole or not at all.
+    A sample is the median of a slice. A combination that failed is null, as asv has it; one that gave nothing on this
+    side, or nothing to compare since the other side gave nothing, keeps the value it had.
     """
     machine = Machine.load(machine_name=machine_name)
     env = suite.env
@@ -73,17 +80,21 @@ def save(suite: Suite, commit: Commit, side: str, rounds: dict[str, list[Round]]
     try:
         results.load_data(str(suite.results_dir))
     except (UserError, ValueError) as error:
-        reason = str(error).splitlines()[0]
         raise TrackingError(
-            f"asv's results of {commit.short} are damaged, so nothing was added to them: remove the file ({reason})"
+            f"asv's results of {commit.short} are damaged, so nothing was added to them: remove the file "
+            f"({first_line(error)})"
         ) from None
     for name, benchmark in suite.benchmarks.items():
         selected = suite.benchmarks.benchmark_selection[name]
         combinations = list(itertools.product(*benchmark["params"])) if benchmark["params"] else [()]
         fulls = [f"{name}({', '.join(values)})" if values else name for values in combinations]
-        measured = [i for i in range(len(fulls)) if fulls[i] in rounds and (selected is None or i in selected)]
+        found = [side_result(rounds.get(full, []), side) for full in fulls]
+        measured = [
+            i
+            for i, (value, _) in enumerate(found)
+            if (value is None or not math.isnan(value)) and (selected is None or i in selected)
+        ]
         if measured:
-            found = [side_result(rounds.get(full, []), side) for full in fulls]
             results.add_result(
                 benchmark,
                 BenchmarkResult(
@@ -102,7 +113,9 @@ def save(suite: Suite, commit: Commit, side: str, rounds: dict[str, list[Round]]
     suite.results_dir.mkdir(parents=True, exist_ok=True)
     machine.save(str(suite.results_dir))
     suite.benchmarks.save()
-    return _save_whole(results, suite.results_dir)
+    results.save(str(suite.results_dir))
+    written: Path = suite.results_dir / get_filename(machine_name, commit.hash, env.name)
+    return written
 
 
 def side_result(rounds: Sequence[Round], side: str) -> tuple[float | None, list[float] | None]:
@@ -147,17 +160,3 @@ def combinations_of(
     for i, (values, value) in enumerate(zip(itertools.product(*params), row, strict=True)):
         if values in had:
             yield i, values, None if value is None else float(value)
-
-
-def _save_whole(results: Results, results_dir: Path) -> Path:
-    """Asv's own writing, into a folder beside, then one rename."""
-    beside = Path(tempfile.mkdtemp(prefix=".writing-", dir=results_dir))
-    try:
-        results.save(str(beside))
-        (written,) = beside.rglob("*.json")
-        final = results_dir / written.relative_to(beside)
-        final.parent.mkdir(parents=True, exist_ok=True)
-        written.replace(final)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
-    return final
