@@ -129,8 +129,8 @@ def sampled(rounds: int = 2):
     return mark
 
 
-def samples(call, *, before=None, after=None, seconds=SECONDS, most=MOST, per=1.0) -> dict:
-    """Time ``call()`` until ``seconds`` have gone by; at least once, at most ``most`` times.
+def samples(call, *, before=None, after=None, seconds=SECONDS, least=1, most=MOST, per=1.0) -> dict:
+    """Time ``call()`` until ``seconds`` have gone by; at least ``least`` times, at most ``most`` times.
 
     Parameters
     ----------
@@ -138,7 +138,7 @@ def samples(call, *, before=None, after=None, seconds=SECONDS, most=MOST, per=1.
         What is timed.
     before, after : callable, optional
         Run around each call, not timed: ``before()``, and ``after(result of the call)``.
-    seconds, most : number
+    seconds, least, most : number
         When to stop. ``BITNET_BENCH_SECONDS`` overrides ``seconds``, for a dry run or a slice of a review, and leaves
         out the warm-up.
     per : float
@@ -160,17 +160,17 @@ def samples(call, *, before=None, after=None, seconds=SECONDS, most=MOST, per=1.
             after(result)
         return (end - start) / per
 
-    return repeated(timed, seconds=seconds, most=most)
+    return repeated(timed, seconds=seconds, least=least, most=most)
 
 
-def repeated(measure, *, seconds=SECONDS, most=MOST) -> dict:
+def repeated(measure, *, seconds=SECONDS, least=1, most=MOST) -> dict:
     """Call ``measure()``, which returns its value itself, as often as ``samples()`` would."""
     given = os.environ.get("BITNET_BENCH_SECONDS")
     warm_up = 0.0 if given else WARM_UP
     seconds = float(given or seconds)
     found = []
     begin = time.perf_counter()
-    while not found or (len(found) < most and time.perf_counter() - begin < warm_up + seconds):
+    while len(found) < least or (len(found) < most and time.perf_counter() - begin < warm_up + seconds):
         value = measure()
         if time.perf_counter() - begin >= warm_up:  # a first call that takes longer counts
             found.append(float(f"{value:.6g}"))

@@ -204,6 +204,20 @@ def test_a_machine_is_remembered_once_and_whole(tmp_path: Path, monkeypatch: pyt
     assert file.read_bytes() == before
 
 
+@pytest.mark.parametrize("text", ["", '{"version": 1, "x": {', "[]", "3"])
+def test_a_damaged_list_of_machines_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    pytest.importorskip("asv.machine")
+    from tracking.errors import TrackingError
+    from tracking.results import remember_machine
+
+    monkeypatch.setenv("HOME", str(tmp_path))
+    file = tmp_path / ".asv-machine.json"
+    file.write_text(text, encoding="utf-8")
+    with pytest.raises(TrackingError, match=r"\.asv-machine\.json, in which .* is damaged: remove it"):
+        remember_machine("bench-host")
+    assert file.read_text(encoding="utf-8") == text
+
+
 @pytest.mark.parametrize("name", ["../x", "a/b", " ", ".hidden", "-x", "a b"])
 def test_the_name_of_a_machine_stays_in_the_results(name: str) -> None:
     pytest.importorskip("asv.machine")
@@ -259,6 +273,7 @@ def test_the_environment_of_asv(bench: ModuleType, monkeypatch: pytest.MonkeyPat
 
 def test_samples_stops_at_the_time_or_the_number(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(common.samples(lambda: None)["samples"]) == 1  # no time at all: still one
+    assert len(common.samples(lambda: None, least=20)["samples"]) == 20  # of fewer there is no 95th percentile
     monkeypatch.delenv("BITNET_BENCH_SECONDS")
     assert len(common.samples(lambda: None, seconds=60, most=5)["samples"]) == 5
 
