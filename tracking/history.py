@@ -25,7 +25,7 @@ from rich.console import Console
 
 from tracking import asv_run, commits, machine, models, provenance, report, results
 from tracking.command import EXIT_UNMEASURED, amount, perform
-from tracking.errors import TrackingError
+from tracking.errors import TrackingError, first_line
 from tracking.jumps import on_machine
 from tracking.progress import Progress, clock
 from tracking.suite import Suite, check_pattern
@@ -213,12 +213,11 @@ class History:
         for commit in self.chosen:
             place = self.suite.results_dir, self.machine, commit.hash, self.suite.env.name
             try:
-                record = provenance.load(*place) or {}
                 measured = provenance.measured_models(provenance.result_of(*place))
             except (UserError, ValueError):
                 continue  # what is damaged is named when it is needed
-            given: dict[str, str] = next((one for one in record.get("models", []) if one["name"] == "given"), {})
-            if given.get("sha256", ours) != ours:
+            given = provenance.models_before(*place).get("given", {})
+            if "given" in measured and given.get("sha256", ours) != ours:
                 raise TrackingError(f"{commit.short} was measured with another model ({given['file']}): {mend}")
             if "given" in measured and "sha256" not in given:
                 raise TrackingError(f"of {commit.short} it is not known which model was given: {mend}")
@@ -360,16 +359,16 @@ class History:
         try:
             return results.values_of(self.suite, commit, self.machine, self.cases)
         except (UserError, ValueError) as error:
-            reason = str(error).splitlines()[0]
-            raise Unmeasured(f"its results file is damaged, remove it to measure again: {reason}") from None
+            said = first_line(error)
+            raise Unmeasured(f"its results file is damaged, remove it to measure again: {said}") from None
 
     def skipped(self, commit: Commit) -> dict[str, str]:
         """What had no value when it was tried, with its version: asv's files do not tell it from what was not tried."""
         try:
-            found: dict[str, str] = json.loads(self.skipped_of(commit).read_text(encoding="utf-8"))
+            found = json.loads(self.skipped_of(commit).read_text(encoding="utf-8"))
         except (FileNotFoundError, ValueError):
             return {}  # a file that a cut of power damaged is worth one more try
-        return found
+        return found if isinstance(found, dict) else {}
 
     def version(self, case: Case) -> str:
         """Of the benchmark as it is now."""
