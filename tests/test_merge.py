@@ -196,7 +196,7 @@ def test_the_higher_version_of_a_benchmark_describes_it() -> None:
 
 
 def test_other_files_are_those_of_the_side_that_is_preferred() -> None:
-    base, added = {"m/provenance/a.json": b"{}", "README": b"a"}, {"m/provenance/a.json": b"[1]", "README": b"b"}
+    base, added = {"m/peers/a.json": b"{}", "README": b"a"}, {"m/peers/a.json": b"[1]", "README": b"b"}
     assert merged(base, added) == base
     assert merged(base, added, prefer_added=True) == added
 
@@ -208,6 +208,37 @@ def test_what_was_skipped_on_either_side_is_in_both() -> None:
     assert json.loads(here["m/skipped/a.json"]) == {"f.A": "1", "f.B": "1", "f.C": "1"}
     assert json.loads(there["m/skipped/a.json"]) == {"f.A": "1", "f.B": "2", "f.C": "1"}
     assert merged(here, added) == here
+
+
+def record(date: int, *models: dict[str, Any]) -> dict[str, bytes]:
+    return {"m/provenance/a.json": json.dumps({"date": date, "models": list(models)}).encode()}
+
+
+def test_the_models_of_both_sides_are_known_of_united_rows() -> None:
+    tiny, given = {"name": "tiny", "sha256": "1"}, {"name": "given", "file": "a.gguf", "sha256": "2"}
+    base, added = record(1, tiny, given), record(2, {"name": "given"}, {"name": "2b", "sha256": "3"})
+    here, there = merged(base, added), merged(base, added, prefer_added=True)
+    names = {"date": 1, "models": [tiny, given, {"name": "2b", "sha256": "3"}]}
+    assert json.loads(here["m/provenance/a.json"]) == names
+    assert json.loads(there["m/provenance/a.json"]) == {"date": 2, "models": [given, names["models"][2], tiny]}
+    assert merged(here, added) == here
+    assert merged(base, record(1, tiny)) == base
+
+
+def test_another_file_under_the_name_of_a_model_is_named() -> None:
+    base, added = record(1, {"name": "given", "sha256": "1"}), record(2, {"name": "given", "sha256": "2"})
+    tree, (problem,) = merge.trees(base, added, prefer_added=True)
+    assert tree == base
+    assert problem.startswith("m/provenance/a.json names another file for the model 'given' on the other side")
+    for damaged in ({"models": 3}, {"models": [3]}, {"models": [{}]}):
+        tree, (problem,) = merge.trees(base, {"m/provenance/a.json": json.dumps(damaged).encode()})
+        assert (tree, "is damaged (no record of models" in problem) == (base, True)
+
+
+def test_a_row_without_a_list_of_values_gives_way() -> None:
+    odd, good = row(3, started=1, params=[["1"]]), row([4.0], started=2, params=[["1"]])
+    tree = merged({"m/a-env.json": result({"f.A": odd})}, {"m/a-env.json": result({"f.A": good})})
+    assert rows_of(tree["m/a-env.json"])["f.A"]["result"] == [4.0]
 
 
 def test_what_asv_would_leave_out_is_counted() -> None:

@@ -3,7 +3,8 @@
 A number is replaced by a newer one of its version, never by a failure or by another version than benchmarks.json has.
 
 A tree is a dict of path to bytes, as under .asv/results: benchmarks.json, MACHINE/machine.json,
-MACHINE/COMMIT-ENVIRONMENT.json, MACHINE/skipped/COMMIT.json, and whatever else lies beside those.
+MACHINE/COMMIT-ENVIRONMENT.json, MACHINE/skipped/COMMIT.json, MACHINE/provenance/COMMIT-ENVIRONMENT.json, and whatever
+else lies beside those.
 """
 
 from __future__ import annotations
@@ -54,6 +55,9 @@ def trees(
             elif is_skipped(path):
                 ours, theirs = (data, base[path]) if prefer_added else (base[path], data)
                 merged[path] = _same_or_new(parsed(theirs) | parsed(ours), base[path], data, indent=1)
+            elif is_provenance(path):
+                ours, theirs = (data, base[path]) if prefer_added else (base[path], data)
+                merged[path] = _same_or_new(provenance(parsed(ours), parsed(theirs)), base[path], data, indent=1)
             elif prefer_added:
                 merged[path] = data
         except Unmergeable as error:
@@ -70,6 +74,11 @@ def is_result(path: str) -> bool:
 def is_skipped(path: str) -> bool:
     """Whether a path names what could not run on a commit, with the version of each (tracking/history.py)."""
     return path.count("/") == 2 and path.split("/")[1] == "skipped" and path.endswith(".json")
+
+
+def is_provenance(path: str) -> bool:
+    """Whether a path says where a commit's numbers come from (tracking/provenance.py)."""
+    return path.count("/") == 2 and path.split("/")[1] == "provenance" and path.endswith(".json")
 
 
 def damage(path: str, data: bytes) -> str:
@@ -122,6 +131,19 @@ def benchmarks(ours: dict[str, Any], theirs: dict[str, Any]) -> dict[str, Any]:
     return dict(sorted(merged.items()))
 
 
+def provenance(ours: dict[str, Any], theirs: dict[str, Any]) -> dict[str, Any]:
+    """Where numbers that both sides have come from: ours, and the models of both, since the rows are united."""
+    models, others = _models(ours), _models(theirs)
+    for name in models.keys() & others.keys():
+        known = {one["sha256"] for one in (models[name], others[name]) if "sha256" in one}
+        if len(known) > 1:
+            raise Unmergeable(f"names another file for the model {name!r} on the other side: its numbers are of both")
+        if "sha256" not in models[name]:
+            models[name] = others[name]
+    united = list((models | {name: one for name, one in others.items() if name not in models}).values())
+    return ours | {"models": united} if united else ours
+
+
 def left_out(tree: dict[str, bytes]) -> dict[str, int]:
     """Benchmarks of another version than benchmarks.json describes, with the number of commits that have such results.
 
@@ -147,6 +169,14 @@ def _rows(found: dict[str, Any]) -> dict[str, dict[str, Any]]:
         return {name: dict(zip(columns, row, strict=False)) for name, row in found["results"].items()}
     except (KeyError, TypeError, AttributeError) as error:
         raise Unmergeable(f"is damaged (no asv results: {error!r})") from None
+
+
+def _models(record: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """By its name, each model of a record of provenance."""
+    try:
+        return {one["name"]: dict(one) for one in record.get("models") or []}
+    except (TypeError, KeyError, ValueError) as error:
+        raise Unmergeable(f"is damaged (no record of models: {error!r})") from None
 
 
 def _versions(tree: dict[str, bytes]) -> dict[str, Any]:
@@ -188,7 +218,7 @@ def _cells(row: dict[str, Any]) -> dict[tuple[str, ...], dict[str, Any]] | None:
     """Of each combination of a row's parameters what the columns say of it; None when their lengths do not fit."""
     combinations = list(itertools.product(*(row.get("params") or [])))
     columns = {name: row.get(name) or [None] * len(combinations) for name in {"result", *row} - COLUMNS_OF_ALL}
-    if any(len(values) != len(combinations) for values in columns.values()):
+    if any(not isinstance(values, list) or len(values) != len(combinations) for values in columns.values()):
         return None
     return {
         combination: {name: values[i] for name, values in columns.items()} for i, combination in enumerate(combinations)
