@@ -87,9 +87,10 @@ def test_a_file_that_was_cut_in_its_first_line_begins_again(tmp_path: Path) -> N
 
 def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     path = tmp_path / "rounds.jsonl"
-    path.write_text("nonsense\n")
-    with pytest.raises(TrackingError, match=r"rounds\.jsonl is damaged.*remove it"):
-        Store(path, KEY)
+    for text in ("nonsense\n", "[]\n", '{"key": {}}\n3\n'):
+        path.write_text(text)
+        with pytest.raises(TrackingError, match=r"rounds\.jsonl is damaged.*remove it"):
+            Store(path, KEY)
 
 
 def test_rounds_of_other_benchmarks_are_set_aside(tmp_path: Path) -> None:
@@ -98,8 +99,21 @@ def test_rounds_of_other_benchmarks_are_set_aside(tmp_path: Path) -> None:
     other = Store(path, KEY | {"suite": "t"})
     assert other.rounds == []
     assert other.set_aside is not None
-    assert other.set_aside != Store(path, KEY).set_aside, "the second would replace the first"
     assert len(other.set_aside.read_text().splitlines()) == 2
+    other.add(some(1))
+    back = Store(path, KEY)
+    assert back.rounds == [some(0)], "what waited is gone on with"
+    assert not other.set_aside.exists()
+    assert Store(path, KEY | {"suite": "t"}).rounds == [some(1)]
+
+
+def test_who_begins_again_forgets_rounds_of_the_key_alone(tmp_path: Path) -> None:
+    path, other = tmp_path / "rounds.jsonl", KEY | {"suite": "t"}
+    Store(path, KEY).add(some(0))
+    Store(path, other).add(some(1))
+    assert Store(path, KEY, fresh=True).rounds == []
+    assert Store(path, other).rounds == [some(1)]
+    assert Store(path, KEY).rounds == []
 
 
 def test_a_full_disk_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -79,7 +79,12 @@ def parse(argv: list[str]) -> Options:
     add = parser.add_argument
     add("--base", default="", help="the revision to compare with; the parent of HEAD when there is none")
     add("--head", default="HEAD", help="the revision that is judged (default: HEAD)")
-    add("--bench", default=DEFAULT_BENCH, help="a regular expression on file.Class.method('parameter', 1)")
+    add(
+        "--bench",
+        default=DEFAULT_BENCH,
+        help="a regular expression on file.Class.method('parameter', 1); "
+        "the default is what 20 minutes can decide, . is all",
+    )
     add("--budget", type=minutes, default=20.0, help="minutes of measuring (default: 20)")
     add("--fresh", action="store_true", help="forget the rounds of an earlier run")
     add("--machine", default="", help="asv's name for this machine")
@@ -188,14 +193,11 @@ class Review:
 
     def open_store(self, suite: Suite) -> Store:
         """The rounds so far."""
-        path = self.folder / "rounds.jsonl"
-        if self.options.fresh:
-            path.unlink(missing_ok=True)
         key = {"base": self.base.hash, "head": self.head.hash, "suite": suite.digest(), "machine": platform.node()}
         given = os.environ.get("BITNET_GGUF")
         if given and Path(given).is_file():
             key["given"] = provenance.file_of(Path(given), self.root / provenance.HASHES)["sha256"]
-        store = Store(path, key)
+        store = Store(self.folder / "rounds.jsonl", key, fresh=self.options.fresh)
         self.skipped_before = {
             full for full, rounds in store.by_benchmark.items() if any(one.skipped for one in rounds)
         }
@@ -282,16 +284,20 @@ class Review:
             for case in cases
             if case.full in verdicts
         )
-        wanted = [case for case in counts if case.full not in store.by_benchmark]
+        known = {one.full for one in store.rounds if one.measured or one.failed}
+        wanted = [case for case in counts if case.full not in known]
         if not changed or not wanted:
             return
         with self.console.status("") as status, Pair(suite, sides, self.folder) as pair:
             for i, case in enumerate(wanted):
                 status.update(escape(f"review: what else moved: {case.full}, {len(wanted) - i} left"))
                 store.add(pair.round(case, "base"))
-        for case in counts:
-            for failed in (found.failed for found in store.by_benchmark[case.full] if found.failed):
-                self.note(f"{case.full} could not be counted: {report.by_side(failed)}")
+        outcomes = [found for case in counts for found in store.by_benchmark[case.full]]
+        for found in outcomes:
+            if found.failed:
+                self.note(f"{found.full} could not be counted: {report.by_side(found.failed)}")
+        if all(found.skipped for found in outcomes):
+            self.note(f"instructions could not be counted: {report.by_side(outcomes[0].skipped)}")
 
     # ---- the outcome ----
 

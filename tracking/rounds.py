@@ -69,7 +69,9 @@ class Store:
         The file; made when it is not there.
     key : dict
         What the rounds are of: commits, benchmarks, machine. Rounds of another key are not mixed in; they are set
-        aside under another name.
+        aside under another name, and taken back when that key is asked for again.
+    fresh : bool
+        Forget the rounds of this key.
 
     Attributes
     ----------
@@ -77,9 +79,11 @@ class Store:
         The rounds so far of each benchmark, in the order they were made.
     spent : float
         Seconds of the budget that were used when it was last said.
+    set_aside : Path or None
+        Where rounds of another key went now.
     """
 
-    def __init__(self, path: Path, key: dict[str, str]) -> None:
+    def __init__(self, path: Path, key: dict[str, str], *, fresh: bool = False) -> None:
         self.path = path
         self.key = key
         self.spent = 0.0
@@ -87,9 +91,13 @@ class Store:
         self.set_aside: Path | None = None
         lines = _complete_lines(path)
         if lines and lines[0].get("key") != key:
-            of = hashlib.sha256(json.dumps(lines[0].get("key"), sort_keys=True).encode()).hexdigest()
-            self.set_aside = path.with_suffix(f".{of[:12]}.jsonl")
+            self.set_aside = _place_of(path, lines[0].get("key"))
             path.replace(self.set_aside)
+            ours = _place_of(path, key)
+            if ours.is_file():
+                ours.replace(path)
+            lines = _complete_lines(path)
+        if fresh:
             lines = []
         if lines:
             for line in lines[1:]:
@@ -162,14 +170,27 @@ def _end_of_lines(descriptor: int) -> int:
     return 0
 
 
+def _place_of(path: Path, key: Any) -> Path:
+    """Beside the file, where rounds of a key wait."""
+    of = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
+    return path.with_suffix(f".{of[:12]}.jsonl")
+
+
 def _complete_lines(path: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         return []
     data = path.read_bytes()
     try:
-        return [json.loads(line) for line in data[: data.rfind(b"\n") + 1].splitlines()]
+        return [_object(line) for line in data[: data.rfind(b"\n") + 1].splitlines()]
     except ValueError as error:
         raise TrackingError(f"{path} is damaged ({error}); remove it to begin again") from None
+
+
+def _object(line: bytes) -> dict[str, Any]:
+    found = json.loads(line)
+    if not isinstance(found, dict):
+        raise ValueError(f"{line[:20]!r} is no object")  # noqa: TRY004  # as the other damage is
+    return found
 
 
 def _read(line: dict[str, Any]) -> Round:

@@ -22,6 +22,7 @@ import io
 import json
 import os
 import pickle
+import re
 import resource
 import subprocess
 import sys
@@ -147,14 +148,16 @@ def serve(benchmark_dir: str, order: dict[str, Any], replies: int) -> None:
 
 
 def skip_reason(benchmark: Any) -> str | None:
-    """Set up; why the benchmark skips itself, if it does. asv prints that."""
+    """Set up; why the benchmark skips itself, if it does. asv prints the exception, of which people want the words."""
     said = io.StringIO()
     with contextlib.redirect_stdout(said):
         skipped = benchmark.do_setup()
     sys.stderr.write(said.getvalue())
     if not skipped:
         return None
-    return said.getvalue().strip().removeprefix("asv: skipped: ") or "never makes sense (skip_params)"
+    reason = said.getvalue().strip().removeprefix("asv: skipped: ")
+    words = re.fullmatch(r"""NotImplementedError\((['"])(.*)\1\)""", reason, re.DOTALL)
+    return (words[2] if words else reason) or "never makes sense (skip_params)"
 
 
 def answer_slices(benchmark: Any, replies: int) -> None:
