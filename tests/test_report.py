@@ -151,10 +151,17 @@ def test_a_row_of_a_failure_says_which_side() -> None:
         case, [Round("x", [(1.0, 2.0)], {"base": 1.0, "head": 2.0})], Verdict("worse", 2, 1, 3, 1), again
     )
     assert (found.word, found.base, found.head, found.rounds) == ("worse", 1.0, 2.0, 1)
-    groups = [(1.0, 1.01), (1.0, 1.01), (4.0, 4.04), (4.0, 1.01), (1.0, 4.04)]  # of which each side has both
+    groups = [(1.0, 1.01), (1.0, 4.04), (4.0, 4.04), (4.0, 1.01), (1.0, 4.04)]  # of which each side has both
     rounds = [Round("x", [pair], dict(zip(("base", "head"), pair, strict=True))) for pair in groups]
     found = report.make_row(case, rounds, Verdict("cannot tell", 1.01, 0.2, 5, 5), again)
     assert found.head / found.base == pytest.approx(1.01), "what is shown agrees with the ratio"
+    burst = [Round("x", [(1.0, 1.0)], {"base": 1.0, "head": 1.0})] * 9
+    burst += [Round("x", [(3.0, 3.0)], {"base": 3.0, "head": 3.0})]
+    found = report.make_row(case, burst, Verdict("same", 1.0, 0.99, 1.01, 10), again)
+    assert (found.base, found.head) == (1.0, 1.0), "one slow round moves neither"
+    count = Round("x", [(286790.0, 287003.0)], {"base": 286790.0, "head": 287003.0})
+    found = report.make_row(case, [count], Verdict("same", 287003 / 286790, 1, 1, 1), again)
+    assert (found.base, found.head) == (286790.0, 287003.0)
     assert again == r".venv/bin/python -m tracking review --base b --head h --bench '^a\.B\.track_c$'"
 
 

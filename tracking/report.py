@@ -135,10 +135,9 @@ def make_row(case: Case, rounds: Sequence[Round], verdict: Verdict | None, again
     elif verdict is not None and row.rounds:
         measured = [one for one in rounds if one.measured]
         row.word, row.ratio, row.low, row.high = verdict.word, verdict.ratio, verdict.low, verdict.high
-        # Means of the kind whose ratio is the mean of the ratios: of rounds in two groups, medians may be of either.
-        row.base, row.head = (
-            math.exp(statistics.fmean(math.log(one.low[side]) for one in measured)) for side in ("base", "head")
-        )
+        # The head by the verdict's ratio: where rounds are in two groups, medians of two sides may be of either.
+        row.base = statistics.median(one.low["base"] for one in measured)
+        row.head = float(f"{row.base * verdict.ratio:.12g}")  # counts stay whole
         row.moved = moved_counters(measured)
     else:
         row.reason = "the time was over before it was measured"
