@@ -262,7 +262,8 @@ esac
 """
 
 
-NEW, OLD = "new=true published=true", "new=false published=false"
+NEW, OLD = "new=true published=true", "new=false published=true"
+NOTHING = "new=false published=false"
 
 
 class Nights:
@@ -411,6 +412,7 @@ def test_results_are_kept_when_no_dashboard_could_be_made_of_them(nights: Nights
     assert nights.night(STATUS="unpublished")[:2] == (2, "new=true published=false"), nights.said
     assert "nothing was published" in nights.said
     assert len(nights.kept()) == 1
+    assert nights.night()[:2] == (0, OLD), "the night after has no new results, and yet the pages of those before"
 
 
 def test_results_that_could_not_be_kept_are_published_and_the_night_fails(nights: Nights) -> None:
@@ -433,7 +435,7 @@ def test_a_night_without_anything_fails_and_pushes_nothing(
 ) -> None:
     status, new, calls = nights.night(*clone, **env)
     assert (status, "archive keep --push" in calls) == (2, False)
-    assert new in {"", OLD}
+    assert new in {"", NOTHING}
     assert words in nights.said
     assert git(nights.origin, "branch", "--list", "results") == ""
 
