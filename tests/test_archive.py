@@ -228,6 +228,10 @@ def test_a_remote_that_cannot_be_reached_is_said_and_the_branch_here_used(shared
     assert status == 2
     assert said.startswith("archive: origin cannot be reached, so only what is here is used: fatal: ")
     assert "m/a-env.json" in here(shared)
+    put(shared, {"m/b-env.json": b"{"})
+    status, said = command(shared, "fetch")
+    assert (status, said.splitlines()[-1].startswith("archive: m/b-env.json in .asv/results is damaged (")) == (2, True)
+    (shared / ".asv" / "results" / "m" / "b-env.json").unlink()
     status, said = command(shared, "keep", "--push")
     assert status == 2
     assert "results is kept here, but could not be pushed" in said.splitlines()[-1]

@@ -114,7 +114,8 @@ class Archive:
         n = sum(map(merge.is_result, changed))
         self.say(f"{n} results files are new or have more than before; `make history` or `make publish` shows them")
         self.tell_left_out(merged)
-        return self.conclude() if reached else EXIT_UNMEASURED
+        status = self.conclude()
+        return status if reached else EXIT_UNMEASURED
 
     def conclude(self) -> int:
         """Name what was left out; the status."""

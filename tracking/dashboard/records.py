@@ -60,12 +60,12 @@ def peers(results_dir: Path, history: History, revisions: Mapping[str, int]) -> 
     found = []
     for path in sorted((results_dir / history.machine / "peers").glob("*.json")):
         record = read_json(path)
-        if not isinstance(record, dict) or record.get("commit") not in revisions:
+        if not isinstance(record, dict) or str(record.get("commit")) not in revisions:
             continue
         if not {"engines", "ratio", "preset", "cpu_info", "n_threads", "n_rounds"} <= record.keys():
             log.warning(f"{path.name}: not an outcome of `make peers`")
             continue
-        commit = Commit(record["commit"], revisions[record["commit"]], int(record.get("date", 0)))
+        commit = Commit(record["commit"], revisions[record["commit"]], int(record.get("date") or 0))
         found.append(Peers(commit, record))
     largest_first = {preset: -i for i, preset in enumerate(PRESETS)}
     return max(found, key=lambda one: (largest_first.get(one.record["preset"], -99), one.commit.revision), default=None)
