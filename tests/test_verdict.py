@@ -190,12 +190,15 @@ def test_rounds_to_go_are_fewer_for_what_is_quiet_or_far_away() -> None:
 
     assert [to_go([0.0] * n) for n in (0, 4, 5, 9)] == [5, 1, 2, 1], "to the next look"
     assert [to_go([0.0] * n, "instructions") for n in (0, 1, 2)] == [2, 1, 3]
+    assert to_go([0.0, 0.5, 0.0, 0.5, 0.0, 0.5], "instructions") == 1, "counts that differ are no matter of more rounds"
     noisy = [-0.1, -0.05, 0.0, 0.05, 0.1]
     # 2.6 x 0.079 over the 0.0296 within which all is the same
     assert to_go(noisy) == math.ceil((2.6 * statistics.stdev(noisy) / math.log(1.03)) ** 2) - 5 == 44
     assert to_go([0.5 + x for x in noisy]) == 2, "certainly worse soon"
     between = [0.02 + x for x in noisy]  # neither worse than 1 % nor the same within 3 % is near
     assert to_go(between) > 4 * to_go(noisy)
+    # At 2.9 % nothing will be the same within 3 %, and worse than 1 % only 0.0187 away.
+    assert to_go([math.log(1.029) + x for x in noisy]) == pytest.approx((2.6 * 0.0791 / 0.0187) ** 2 - 5, abs=3)
 
 
 # ---- error rates, by simulation ----
