@@ -621,6 +621,7 @@ def test_a_round_has_an_even_number_of_pairs_that_fit() -> None:
         ("kernels.Gemv.track_gigaweight('i2_s', 'avx2', '2b/ffn_down 2560x6912', 2)", False),
         ("kernels.Gemv.track_gigaweight('i2_s', 'avx2', '2b/ffn_down 2560x6912', 16)", False),
         ("kernels.Gemv.track_gigaweight('i2_s', 'avx2', 'tiny/ffn_up 512x256', 1)", False),
+        ("generate.Decode.track_token_p95('2b', 2, 0)", False),
         ("roofline.Decode.track_token('2b', 1)", False),
         ("canary.Read.track_gib(256)", False),
         ("load.Header.track_open('2b-header', 'gguf')", False),
