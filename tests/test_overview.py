@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parent.parent
 MIB = 2**20
-HASHES = [digit * 40 for digit in "abcdef"]
+HASHES = [digit * 40 for digit in "abcdef012345"]
 REVISIONS = {commit: 10 * (i + 1) for i, commit in enumerate(HASHES)}
 DAY = 86_400_000
 
@@ -598,20 +598,6 @@ def test_thousands_of_commits_are_drawn_and_few_are_listed(tmp_path: Path) -> No
 # ---- what changed ----
 
 
-def test_what_changed_most_between_the_last_two_commits(tmp_path: Path) -> None:
-    load = "load.Load.track_ready"
-    found = history(
-        tmp_path,
-        {(load, "tiny", "warm"): 0.5},
-        greedy(0.1) | {(load, "2b", "warm"): 0.1, (load, "2b", "cold"): 1.0, ("footprint.Size.track_package",): 7},
-        greedy(0.12)
-        | {(load, "2b", "warm"): 0.05, (load, "2b", "cold"): 1.001, ("footprint.Size.track_package",): None},
-    )
-    shown = [(one.series.benchmark, sections.percent(one.ratio)) for one in sections.changed_most(found)]
-    assert shown == [(load, "-50.0 %"), ("generate.Generate.track_token", "+20.0 %")]
-    assert sections.changed_most(history(tmp_path / "one", greedy(0.1))) == []
-
-
 @pytest.mark.parametrize(
     ("value", "unit", "text"),
     [
@@ -837,6 +823,17 @@ def test_every_empty_section_says_what_to_do(tmp_path: Path, repo: Any) -> None:
     ):
         assert words in page.text
     assert "What changed most" not in page.text
+
+
+def test_what_drifted_without_a_step_is_on_the_page(tmp_path: Path, repo: Any) -> None:
+    sizes = [{("footprint.Size.track_package",): 2**20 + 100_000 * i} for i in range(12)]
+    history(tmp_path / "results", *sizes[:11])
+    page, _ = published(tmp_path, repo)
+    assert "What drifted" not in page.text
+    history(tmp_path / "results", *sizes)
+    page, _ = published(tmp_path, repo)
+    assert "What drifted over 12 commits" in page.text
+    assert "footprint.Size.track_package +66.7 % 1.14 MiB 1.91 MiB" in page.text
 
 
 def full(folder: Path) -> None:

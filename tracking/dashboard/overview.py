@@ -18,7 +18,7 @@ import jinja2
 from plotly.offline import get_plotlyjs
 
 from tracking.commits import git
-from tracking.dashboard import goals, plots, records, sections, series
+from tracking.dashboard import changes, goals, plots, records, sections, series
 from tracking.report import write_whole
 
 if TYPE_CHECKING:
@@ -57,7 +57,8 @@ class View:
     memory: Sequence[Plot]
     speed: Sequence[Plot]
     regressions: Sequence[records.Regression]
-    changed: Sequence[sections.Changed]
+    changed: Sequence[changes.Change]
+    drifted: Sequence[changes.Change]
     provenance: Mapping[str, Sequence[tuple[str, str]]]
 
     @property
@@ -145,7 +146,8 @@ def view(i: int, history: History, places: Places, benchmarks: Mapping[str, Any]
             for model, lines in curves.items()
         ],
         regressions=records.regressions(places.html, history, benchmarks, revisions),
-        changed=sections.changed_most(history),
+        changed=changes.changed_most(history),
+        drifted=changes.drifted(history),
         provenance=records.provenance(places.results, history),
     )
 
@@ -186,7 +188,8 @@ def page(
         details=sections.details,
         sparkline=plots.sparkline,
         spark_size=plots.SPARK,
-        last_two=sections.last_two,
+        last_two=changes.last_two,
+        enough=changes.ENOUGH,
         subjects=subject_of,
         stamp=stamp,
     )

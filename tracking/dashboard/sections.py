@@ -25,7 +25,6 @@ MIB = 2**20
 HEADLINE_MODELS = ("2b", "given", "tiny")  # the best known first
 MODELS = ("2b", "2b-qk256", "given", "tiny")
 LITTLE = 0.005  # a smaller change between two commits is none
-MOST_CHANGES = 8
 
 
 class Mark(Enum):
@@ -425,42 +424,6 @@ def _curves(history: History, axis: str, lines: Sequence[Line]) -> dict[str, lis
 def threads_said(text: str) -> str:
     """One thread is one."""
     return re.sub(r"\b1 threads", "1 thread", text)
-
-
-# ---- what changed ----
-
-
-@dataclass(frozen=True)
-class Changed:
-    """A series between the last two measured commits."""
-
-    series: Series
-    before: float
-    after: float
-
-    @property
-    def ratio(self) -> float:
-        """Above 1 is worse: what is stored is better when lower."""
-        return self.after / self.before
-
-
-def last_two(history: History) -> tuple[Commit, Commit] | None:
-    """The commits that are compared."""
-    return (history.commits[-2], history.commits[-1]) if len(history.commits) > 1 else None
-
-
-def changed_most(history: History) -> list[Changed]:
-    """What moved most between the last two measured commits, either way."""
-    two = last_two(history)
-    if two is None:
-        return []
-    found = []
-    for one in history.series:
-        values = {point.commit: point.measured for point in one.points[-2:]}
-        before, after = (values.get(commit) for commit in two)
-        if before and after and before > 0 and after > 0 and abs(after / before - 1) >= LITTLE:
-            found.append(Changed(one, before, after))
-    return sorted(found, key=lambda change: -abs(math.log(change.ratio)))[:MOST_CHANGES]
 
 
 # ---- units ----
