@@ -21,7 +21,7 @@ C_STRICT := -std=c11 -O2 -pthread -Wall -Wextra -Werror -Icsrc
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1 :/p' Makefile | awk -F ' :' '{ printf "%-22s%s\n", $$1, $$2 }'
 
-bench: ## measure this commit, publish the dashboard, print the targets (11 minutes; QUICK=1: 2; ONLY=Decode; goes on when interrupted, FRESH=1: from the start)
+bench: ## measure this commit, publish the dashboard, print the targets (13 minutes; QUICK=1: 3; ONLY=Decode; goes on when interrupted, FRESH=1: from the start)
 	@$(BOOTSTRAP) bench
 	@$(PY) scripts/bench.py $(if $(filter-out 0,$(QUICK)),--quick) $(if $(ONLY),--only "$$ONLY") $(if $(MACHINE),--machine "$$MACHINE") \
 		$(if $(filter-out 0,$(FRESH)),--fresh)
@@ -46,7 +46,7 @@ publish: ## make the dashboard of what is measured; bench, history and preview d
 
 preview: ## show the dashboard in a browser, published anew if something is newer; Ctrl-C ends it
 	@if [ ! -e .asv/results/benchmarks.json ] && [ ! -e .asv/html/index.json ]; then \
-		echo "preview: nothing is measured yet; \`make bench\` measures this commit and publishes (11 minutes; QUICK=1: 2)" >&2; \
+		echo "preview: nothing is measured yet; \`make bench\` measures this commit and publishes (13 minutes; QUICK=1: 3)" >&2; \
 		exit 2; \
 	fi
 	@$(BOOTSTRAP) bench
