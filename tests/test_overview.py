@@ -595,7 +595,7 @@ def test_thousands_of_commits_are_drawn_and_few_are_listed(tmp_path: Path) -> No
     assert len(spark.dots) == plots.MOST_DOTS
 
 
-# ---- what changed ----
+# ---- units ----
 
 
 @pytest.mark.parametrize(
