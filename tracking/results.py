@@ -47,7 +47,7 @@ def remember_machine(asked: str) -> str:
     name = asv_name(asked)
     try:
         known = MachineCollection.load(name)
-    except UserError:
+    except (UserError, TypeError):  # nothing, or nothing sound
         known = {
             "machine": name,
             "os": platform.system(),
