@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import importlib.util
 import io
 import json
 import math
@@ -608,6 +609,44 @@ def test_a_round_has_an_even_number_of_pairs_that_fit() -> None:
     case = suite.Case("a", None, "a", "seconds", "track", 1.0, None)
     assert [pair.pairs_wanted(case, seconds) for seconds in (0.001, 0.05, 0.1, 0.3, 9.0)] == [16, 10, 4, 2, 2]
     assert pair.pairs_wanted(replace(case, unit="bytes"), 0.001) == 1
+
+
+def test_both_sides_begin_on_the_same_processor_and_each_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, int]] = []
+
+    class Answers:
+        def __init__(self, side: str) -> None:
+            self.side = side
+
+        def open(self, _case: suite.Case) -> None:
+            return None
+
+        def ask(self, order: dict[str, Any], _timeout: float) -> dict[str, Any]:
+            if "slice" in order:
+                asked.append((self.side, order["turn"]))
+            return {"values": [1.0], "moved": {}}
+
+    two = pair.Pair.__new__(pair.Pair)
+    two.workers = {side: Answers(side) for side in ("base", "head")}  # type: ignore[misc]
+    monkeypatch.setattr(pair, "pairs_wanted", lambda *_: 4)
+    two.round(suite.Case("a", None, "a", "seconds", "track", 1.0, None), "base")
+    once = ["base", "head", "head", "base"]
+    assert asked == [(side, 0) for side in once] + [(side, 1) for side in once]
+
+
+def test_a_slice_begins_on_the_processor_whose_turn_it_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))  # which a worker takes away
+    spec = importlib.util.spec_from_file_location("a_worker", pair.WORKER)
+    assert spec is not None
+    assert spec.loader is not None
+    worker = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(worker)
+    allowed: list[list[int]] = []
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3, 1}, raising=False)
+    monkeypatch.setattr(os, "sched_setaffinity", lambda _, to: allowed.append(sorted(to)), raising=False)
+    for turn in range(3):
+        worker.begin_on(turn)
+    assert allowed == [[1], [1, 3], [3], [1, 3], [1], [1, 3]]
 
 
 @pytest.mark.parametrize(

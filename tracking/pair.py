@@ -1,7 +1,8 @@
 """A pair of workers, one a side, and the rounds they make.
 
 A round of a benchmark: each side sets it up in a process of its own, then short slices alternate, base head head base,
-so that what drifts slower than a slice hits both and what drifts steadily cancels. Workers live for one pass over the
+so that what drifts slower than a slice hits both and what drifts steadily cancels; and both begin on the same
+processor, since one may be slower than its neighbour for minutes. Workers live for one pass over the
 benchmarks: the addresses and pages that a process happens to get change its speed by a percent or two, for as long as
 it lives, so rounds of one process would agree with each other and mislead. That is why a round, not a slice, is the
 unit of evidence.
@@ -212,7 +213,8 @@ class Pair:
                 moved[name] = significant(moved[name] / n_pairs)
 
     def _slice(self, case: Case, side: str, found: Round) -> list[float]:
-        reply = self._attempt(found, side, lambda worker: worker.ask({"slice": SLICE_SECONDS}, case.timeout))
+        order = {"slice": SLICE_SECONDS, "turn": len(found.pairs) // 2}  # both sides first, on each processor
+        reply = self._attempt(found, side, lambda worker: worker.ask(order, case.timeout))
         if reply is None:
             return []
         values: list[float] = reply["values"]

@@ -6,7 +6,8 @@ Run by the environment's Python, where nothing but asv_runner and the benchmarks
 imports nothing of its package. Orders and replies are JSON, a line each, on stdin and stdout:
 
     {"open": {...}}     fork, set the benchmark up    {"open": true} or {"skip": why}
-    {"slice": seconds}  run it for about so long      {"values": [...], "moved": {...}}
+    {"slice": seconds,  run it for about so long,     {"values": [...], "moved": {...}}
+     "turn": n}         begun on the nth processor
     {"close": true}     tear it down, end the fork    {"closed": true}
     {"cache": {...}}    run a setup_cache             {"cached": true}
 
@@ -167,7 +168,20 @@ def answer_slices(benchmark: Any, replies: int) -> None:
             benchmark.do_teardown()
             reply(replies, {"closed": True})
             return
+        begin_on(order["turn"])
         reply(replies, run_slice(benchmark, order["slice"]))
+
+
+def begin_on(turn: int) -> None:
+    """Move this thread to the processor whose turn it is, and leave it free to go where it might before.
+
+    Two processes that run in turn keep a processor each, and of two processors of a virtual machine one may be slower
+    for as long as a neighbour's work shares its core: a difference between processors that looks like one of the sides.
+    """
+    if hasattr(os, "sched_setaffinity"):
+        allowed = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {allowed[turn % len(allowed)]})
+        os.sched_setaffinity(0, allowed)
 
 
 def run_slice(benchmark: Any, seconds: float) -> dict[str, Any]:
