@@ -648,6 +648,13 @@ def test_a_slice_begins_on_the_processor_whose_turn_it_is(monkeypatch: pytest.Mo
         worker.begin_on(turn)
     assert allowed == [[1], [1, 3], [3], [1, 3], [1], [1, 3]]
 
+    def forbidden(*_: Any) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "sched_setaffinity", forbidden, raising=False)
+    worker.begin_on(0)
+    assert len(allowed) == 6, "where it is forbidden, slices begin where they are"
+
 
 @pytest.mark.parametrize(
     ("name", "measured"),
