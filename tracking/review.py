@@ -250,9 +250,8 @@ class Review:
         needs = []
         for case in cases:
             found = rounds.get(case.full, [])
-            if (
-                not found or case.full in self.skipped_before
-            ):  # what was missing, a model or a program, may be there now
+            # What was missing, a model or a program, may be there now.
+            if not found or case.full in self.skipped_before:
                 needs.append((0.0, case))
             elif case.full in verdicts and not verdicts[case.full].decided:
                 cost = statistics.median(one.seconds for one in found)
